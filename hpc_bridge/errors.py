@@ -1,0 +1,111 @@
+"""Every error that hpc-bridge raises on purpose.
+
+    HPCBridgeError
+    ├── InvalidJobSpec              what was asked of a job cannot be asked (also a ValueError)
+    ├── SettingsError               a setting or the user file is wrong (also a ValueError)
+    ├── TemplateError               a job script template does not render
+    ├── CommandError                a command of the scheduler was refused or failed
+    │   ├── CommandNotFound         the command is not on PATH
+    │   ├── CommandTimeout          no answer in time: what it did is unknown
+    │   ├── SubmissionRefused       the scheduler said no to the job
+    │   └── SchedulerUnavailable    the scheduler does not answer; a later try may work
+    ├── UnexpectedOutput            a scheduler said something that the parser does not know
+    ├── SharedDirectoryError        the shared directory is missing, full or not writable
+    ├── WorkPoolError               a pool has the wrong type or lacks what is needed
+    ├── BundleError                 a flow, its parameters or its files cannot travel
+    │   └── NotOwned                a bundle that belongs to somebody else
+    └── VersionMismatch             the node's Python, Prefect or cloudpickle cannot read the bundle
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HPCBridgeError(Exception):
+    """Root of the tree.
+
+    ``retryable`` says whether the same call may succeed later without any change.
+    """
+
+    retryable: bool = False
+
+
+class InvalidJobSpec(HPCBridgeError, ValueError):
+    """A job request with a value that no scheduler could take."""
+
+
+class SettingsError(HPCBridgeError, ValueError):
+    """A setting that cannot be used."""
+
+
+class TemplateError(HPCBridgeError):
+    """A job script template that does not render; the message names variable and line."""
+
+
+class CommandError(HPCBridgeError):
+    """A scheduler command that did not do what it was asked.
+
+    Carries ``command`` (argv), ``exit_code`` (None when it never ended) and the end of its
+    ``stderr``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        stderr: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.command = list(command)
+        self.exit_code = exit_code
+        self.stderr = stderr[-2000:]
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class CommandNotFound(CommandError):
+    """The scheduler's command is not installed or not on PATH."""
+
+
+class CommandTimeout(CommandError):
+    """The command gave no answer in time; whether it took effect is unknown."""
+
+    retryable = True
+
+
+class SubmissionRefused(CommandError):
+    """The scheduler refused the job; the message holds its own words."""
+
+
+class SchedulerUnavailable(CommandError):
+    """The scheduler's daemon does not answer."""
+
+    retryable = True
+
+
+class UnexpectedOutput(HPCBridgeError):
+    """An answer that the parser does not know; never guessed at."""
+
+
+class SharedDirectoryError(HPCBridgeError):
+    """The shared directory cannot hold what a job needs."""
+
+
+class WorkPoolError(HPCBridgeError):
+    """A work pool of another type, or one that cannot be completed."""
+
+
+class BundleError(HPCBridgeError):
+    """A flow, its parameters or its included files cannot be packed or unpacked."""
+
+
+class NotOwned(BundleError):
+    """A bundle or folder that belongs to another account."""
+
+
+class VersionMismatch(HPCBridgeError):
+    """Submitter and node differ in a version that matters for unpickling."""

@@ -1,0 +1,5 @@
+"""The neutral vocabulary: what is asked of a job and what is known of it."""
+
+from hpc_bridge.jobs.states import JobId, JobState, JobStatus
+
+__all__ = ["JobId", "JobState", "JobStatus"]
