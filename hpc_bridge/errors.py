@@ -1,25 +1,26 @@
 """Every error that hpc-bridge raises on purpose.
 
-    HPCBridgeError
-    ├── InvalidJobSpec              what was asked of a job cannot be asked (also a ValueError)
-    ├── SettingsError               a setting or the user file is wrong (also a ValueError)
-    ├── TemplateError               a job script template does not render
-    ├── CommandError                a command of the scheduler was refused or failed
-    │   ├── CommandNotFound         the command is not on PATH
-    │   ├── CommandTimeout          no answer in time: what it did is unknown
-    │   ├── SubmissionRefused       the scheduler said no to the job
-    │   └── SchedulerUnavailable    the scheduler does not answer; a later try may work
-    ├── UnexpectedOutput            a scheduler said something that the parser does not know
-    ├── SharedDirectoryError        the shared directory is missing, full or not writable
-    ├── WorkPoolError               a pool has the wrong type or lacks what is needed
-    ├── BundleError                 a flow, its parameters or its files cannot travel
-    │   └── NotOwned                a bundle that belongs to somebody else
-    └── VersionMismatch             the node's Python, Prefect or cloudpickle cannot read the bundle
+HPCBridgeError
+├── InvalidJobSpec              what was asked of a job cannot be asked (also a ValueError)
+├── SettingsError               a setting or the user file is wrong (also a ValueError)
+├── TemplateError               a job script template does not render
+├── CommandError                a command of the scheduler was refused or failed
+│   ├── CommandNotFound         the command is not on PATH
+│   ├── CommandTimeout          no answer in time: what it did is unknown
+│   ├── SubmissionRefused       the scheduler said no to the job
+│   └── SchedulerUnavailable    the scheduler does not answer; a later try may work
+├── UnexpectedOutput            a scheduler said something that the parser does not know
+├── SharedDirectoryError        the shared directory is missing, full or not writable
+├── WorkPoolError               a pool has the wrong type or lacks what is needed
+├── BundleError                 a flow, its parameters or its files cannot travel
+│   └── NotOwned                a bundle that belongs to somebody else
+└── VersionMismatch             the node's Python, Prefect or cloudpickle cannot read the bundle
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class HPCBridgeError(Exception):
@@ -88,11 +89,24 @@ class SchedulerUnavailable(CommandError):
 
 
 class UnexpectedOutput(HPCBridgeError):
-    """An answer that the parser does not know; never guessed at."""
+    """An answer that the parser does not know; never guessed at.
+
+    ``readable`` holds what could be read of the same answer, so that one odd job hides no other.
+    """
+
+    def __init__(self, message: str, *, readable: Mapping[Any, Any] | None = None) -> None:
+        super().__init__(message)
+        self.readable: Mapping[Any, Any] = readable or {}
 
 
 class SharedDirectoryError(HPCBridgeError):
     """The shared directory cannot hold what a job needs."""
+
+
+class ServerUnreachable(HPCBridgeError):
+    """The Prefect server does not answer; nothing has been submitted."""
+
+    retryable = True
 
 
 class WorkPoolError(HPCBridgeError):

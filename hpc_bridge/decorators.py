@@ -1,0 +1,237 @@
+"""``@slurm``: a flow whose calls are batch jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
+
+import httpx
+from exceptiongroup import BaseExceptionGroup
+from prefect.bundles import BundleLauncher
+from prefect.flows import Flow, InfrastructureBoundFlow, bind_flow_to_infrastructure
+from prefect.settings import get_current_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.utilities.callables import get_call_parameters
+from typing_extensions import TypeVar, Unpack
+
+from hpc_bridge.errors import InvalidJobSpec, ServerUnreachable, SettingsError
+from hpc_bridge.futures import BatchFlowRunFuture
+from hpc_bridge.jobs import units
+from hpc_bridge.settings import load_settings
+from hpc_bridge.workers.base import BatchWorker
+from hpc_bridge.workers.configuration import check_values
+from hpc_bridge.workers.slurm import SlurmWorker
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobOptions(TypedDict, total=False):
+    """What a decorator takes; every one is a job variable of the pool as well.
+
+    Memory and walltime have units: ``"16G"``, ``"1500M"``; ``"2h"``, ``"90m"``, ``"1-12:00:00"`` or
+    a ``timedelta``. GPUs are ``2`` or ``"a100:2"``.
+    """
+
+    name: str
+    comment: str
+    account: str
+    qos: str
+    reservation: str
+    constraint: str
+    nodes: int
+    tasks: int
+    tasks_per_node: int
+    cpus_per_task: int
+    memory: str
+    memory_per_cpu: str
+    gpus: int | str
+    gpus_per_node: int | str
+    walltime: str | timedelta
+    begin: str
+    exclusive: bool
+    licenses: str
+    nodelist: str
+    exclude: str
+    dependency: str
+    requeue: bool
+    warning: str
+    directives: list[str]
+    working_directory: str
+    env: dict[str, str]
+    labels: dict[str, str]
+    scheduler: str
+    shared_dir: str
+    python: str
+    setup: list[str] | str
+    api_url: str
+    template: str
+    poll_interval: float
+
+
+class SlurmOptions(JobOptions, total=False):
+    """What ``@slurm`` takes."""
+
+    partition: str
+
+
+class BatchFlow(InfrastructureBoundFlow[P, R]):
+    """A flow that is bound to a pool of batch jobs.
+
+    A direct call submits, waits, and returns the result or raises the flow's own exception.
+    ``submit`` returns a future once the job is in the queue. ``submit_to_work_pool`` leaves the job
+    to a running worker. The job outlives the caller in each case.
+    """
+
+    worker_cls: type[BatchWorker]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run as a job and wait for it.
+
+        ``return_state=True`` returns the final state instead; ``wait_for`` names futures that must
+        be over before the job is submitted.
+        """
+        call = self._call(args, dict(kwargs))
+        return call if inspect.iscoroutinefunction(self.fn) else run_coro_as_sync(call)
+
+    async def _call(self, args: Any, kwargs: dict[str, Any]) -> Any:
+        return_state = kwargs.pop("return_state", False)
+        for upstream in kwargs.pop("wait_for", None) or ():
+            await asyncio.to_thread(upstream.wait)
+        future = await self._submit(args, kwargs)
+        if return_state:
+            await future.wait_async()
+            return future.state
+        return await future.aresult()
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> BatchFlowRunFuture[R]:
+        """Submit and return a future as soon as the job is in the queue."""
+        future: BatchFlowRunFuture[R] = run_coro_as_sync(self._submit(args, kwargs))
+        return future
+
+    async def _submit(self, args: Any, kwargs: Any) -> BatchFlowRunFuture[Any]:
+        parameters = get_call_parameters(self, args, kwargs)
+        future: BatchFlowRunFuture[Any] = await self._with_worker(
+            lambda worker: worker.submit(self, parameters, self.job_variables)
+        )
+        return future
+
+    def submit_to_work_pool(self, *args: P.args, **kwargs: P.kwargs) -> BatchFlowRunFuture[R]:
+        """Make a flow run that a worker of the pool submits."""
+        parameters = get_call_parameters(self, args, kwargs)
+        future: BatchFlowRunFuture[R] = run_coro_as_sync(
+            self._with_worker(
+                lambda worker: worker.submit_to_work_pool(self, parameters, self.job_variables)
+            )
+        )
+        return future
+
+    async def retry(self, flow_run: FlowRun) -> Any:
+        """Run an existing flow run again, as a new job, and wait for it."""
+        future = await self._with_worker(
+            lambda worker: worker.submit(
+                self, flow_run.parameters, self.job_variables, flow_run=flow_run
+            )
+        )
+        return await future.aresult()
+
+    async def _with_worker(self, use: Callable[[BatchWorker], Any]) -> Any:
+        url = get_current_settings().api.url
+        if not url:
+            raise SettingsError(
+                "there is no Prefect server: set PREFECT_API_URL to the shared server, or start one"
+                " with `prefect server start`"
+            )
+        try:
+            async with self.worker_cls(work_pool_name=self.work_pool) as worker:
+                if not worker.is_ready:
+                    raise ServerUnreachable(_unreachable(url))
+                return await use(worker)
+        except httpx.TransportError as error:
+            raise ServerUnreachable(_unreachable(url)) from error
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    def with_options(self, **options: Any) -> BatchFlow[P, R]:
+        """As Prefect's; ``job_variables`` add to the decorator's own and win over them.
+
+        Raises InvalidJobSpec.
+        """
+        changes = options.pop("job_variables", None)
+        if changes is not None:
+            options["job_variables"] = self.job_variables | _checked(changes)
+        bound = super().with_options(**options)
+        return _batch_flow(bound)
+
+
+def slurm(
+    *,
+    work_pool: str | None = None,
+    launcher: BundleLauncher | None = None,
+    include_files: Sequence[str] | None = None,
+    include_files_base_dir: Path | str | None = None,
+    **options: Unpack[SlurmOptions],
+) -> Callable[[Flow[P, R]], BatchFlow[P, R]]:
+    """Run a flow's calls as Slurm jobs.
+
+    ``work_pool`` defaults to ``HPC_BRIDGE_WORK_POOL``, else to the personal pool
+    ``<site>-<login name>``; it is made on first use. ``launcher``, ``include_files`` and
+    ``include_files_base_dir`` are Prefect's. Raises InvalidJobSpec naming every option that is
+    unknown or wrong.
+
+        @slurm(partition="gpu", gpus=1, memory="16G", walltime="2h")
+        @flow
+        def train(dataset: str) -> float: ...
+    """
+    variables = _checked(dict(options))
+    pool = work_pool or load_settings().default_work_pool
+
+    def decorator(flow: Flow[P, R]) -> BatchFlow[P, R]:
+        if not isinstance(flow, Flow):
+            raise InvalidJobSpec(
+                f"@slurm stands above @flow, but {getattr(flow, '__name__', flow)!r} is not a flow"
+            )
+        bound = bind_flow_to_infrastructure(
+            flow,
+            work_pool=pool,
+            worker_cls=SlurmWorker,
+            job_variables=variables,
+            launcher=launcher,
+            include_files=include_files,
+            include_files_base_dir=include_files_base_dir,
+        )
+        return _batch_flow(bound)
+
+    return decorator
+
+
+def _batch_flow(bound: InfrastructureBoundFlow[P, R]) -> BatchFlow[P, R]:
+    """Prefect's binding always makes its own class."""
+    batch: BatchFlow[P, R] = BatchFlow.__new__(BatchFlow)
+    batch.__dict__.update(bound.__dict__)
+    return batch
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as job variables, checked now rather than in the queue."""
+    check_values(options)
+    walltime = options.get("walltime")
+    if isinstance(walltime, timedelta):
+        options["walltime"] = units.format_walltime(units.parse_walltime(walltime))
+    return options
+
+
+def _unreachable(url: str) -> str:
+    return (
+        f"the Prefect server at {url} does not answer; check PREFECT_API_URL and that the server"
+        " runs"
+    )

@@ -1,0 +1,178 @@
+"""The run directory: everything that is known of one submission, and its journal.
+
+    <shared dir>/bundles/<key>/             a bundle that waits for its submission, or for a retry
+    <shared dir>/runs/<submission id>/      0700, files 0600
+        submission.json    written before submitting; then again with the job id
+        job.sh  bundle.json  files.zip  env  job.out
+        <element>/<attempt>/exit.json       made by the job itself
+
+Every file is written aside and renamed, so that a reader sees all of it or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc_bridge.errors import InvalidJobSpec, NotOwned, SharedDirectoryError
+from hpc_bridge.node.records import ExitRecord, read_exit_record
+from hpc_bridge.script import quote
+
+FORMAT = 1
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_SUBMISSION_ID = re.compile(r"hb[a-z2-7]{13}")
+_TAIL_BYTES = 8192
+
+
+def new_submission_id(now: float | None = None) -> str:
+    """Fifteen letters and digits: sorts by time, and is a job name that every scheduler takes.
+
+    PBS names were limited to 15 characters for long; Torque's still are.
+    """
+    seconds = int(time.time() if now is None else now)
+    stamp = "".join(_ALPHABET[seconds >> shift & 31] for shift in range(30, -1, -5))
+    return f"hb{stamp}{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+
+
+def is_submission_id(name: str) -> bool:
+    """Whether a job of that name is one of ours."""
+    return _SUBMISSION_ID.fullmatch(name) is not None
+
+
+@contextmanager
+def shared_directory_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about the shared directory into words."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "is full; free some space there or set HPC_BRIDGE_SHARED_DIR elsewhere",
+            errno.EDQUOT: "is over quota; free some space there or set HPC_BRIDGE_SHARED_DIR",
+            errno.EACCES: "is not writable for you; set HPC_BRIDGE_SHARED_DIR to a folder that is",
+            errno.EPERM: "is not writable for you; set HPC_BRIDGE_SHARED_DIR to a folder that is",
+            errno.EROFS: "is read-only; set HPC_BRIDGE_SHARED_DIR to a folder that can be written",
+            errno.ENOENT: "does not exist; create it or set HPC_BRIDGE_SHARED_DIR to one that does",
+            errno.ENOTDIR: "is not a folder; set HPC_BRIDGE_SHARED_DIR to one",
+        }.get(error.errno or 0, f"cannot be used: {error.strerror}")
+        raise SharedDirectoryError(f"the shared directory {path} {advice} ({error})") from error
+
+
+def prepare_shared_directory(path: Path) -> Path:
+    """Make the folders of ``path``, whose parent must exist, and check that they are ours.
+
+    Raises SharedDirectoryError when it is missing, not writable or full, and NotOwned when it
+    belongs to another account.
+    """
+    if "\\" in str(path) or any(char in str(path) for char in "\n\r\0"):
+        raise InvalidJobSpec(f"the shared directory {str(path)!r} holds a backslash or line break")
+    with shared_directory_errors(path):
+        path.mkdir(mode=0o700, exist_ok=True)
+        check_owner(path)
+        for name in ("runs", "bundles", "results"):
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def check_owner(path: Path) -> None:
+    """Raise NotOwned when ``path`` is another account's or can be written by others.
+
+    What lies there is unpickled on the node as this account.
+    """
+    status = path.stat()
+    if status.st_uid != os.getuid():
+        raise NotOwned(f"{path} belongs to user id {status.st_uid}, not to you ({os.getuid()})")
+    if status.st_mode & 0o022:
+        raise NotOwned(f"{path} can be written by others; run: chmod go-w {quote(path)}")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a 0600 file aside and rename it, so that nobody reads half of it."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def environment_file(variables: Mapping[str, str]) -> bytes:
+    """The ``env`` file: NAME=value with a NUL after each, so that any value keeps its bytes."""
+    return b"".join(f"{name}={value}\0".encode() for name, value in sorted(variables.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """One submission's folder."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, shared: Path, submission_id: str) -> RunDirectory:
+        """Make the folder; it must not exist."""
+        path = shared / "runs" / submission_id
+        with shared_directory_errors(shared):
+            path.mkdir(mode=0o700)
+        return cls(path)
+
+    @property
+    def submission_id(self) -> str:
+        """The job's name."""
+        return self.path.name
+
+    @property
+    def output(self) -> Path:
+        """What the job prints."""
+        return self.path / "job.out"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one file of the folder; raises SharedDirectoryError."""
+        with shared_directory_errors(self.path.parent.parent):
+            write_private(self.path / name, content)
+
+    def write_submission(self, submission: Mapping[str, Any]) -> None:
+        """Write ``submission.json``: what was asked, for whom, and later the job's id."""
+        content = json.dumps({"format": FORMAT, **submission}, indent=2).encode()
+        self.write("submission.json", content)
+
+    def read_submission(self) -> dict[str, Any]:
+        """What ``write_submission`` wrote."""
+        stored: dict[str, Any] = json.loads((self.path / "submission.json").read_bytes())
+        return stored
+
+    def exit_record(self, element: int = 0) -> ExitRecord | None:
+        """The newest attempt's own record; None while it has left none."""
+        attempt = self.newest_attempt(element)
+        return None if attempt is None else read_exit_record(attempt / "exit.json")
+
+    def newest_attempt(self, element: int = 0) -> Path | None:
+        """The folder of the last start; None when the job never started."""
+        try:
+            attempts = [int(path.name) for path in (self.path / str(element)).iterdir()]
+        except FileNotFoundError:
+            return None
+        return self.path / str(element) / str(max(attempts)) if attempts else None
+
+    def output_tail(self, lines: int = 20) -> str:
+        """The last lines that the job printed; empty when it printed nothing."""
+        try:
+            with self.output.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TAIL_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])

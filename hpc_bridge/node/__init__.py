@@ -1,0 +1,1 @@
+"""What runs on the node. Importing it costs nothing: Prefect comes in only where a flow runs."""

@@ -1,0 +1,64 @@
+"""One attempt as its processes see it: where it lies and what was asked. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUN_DIR = "HPC_BRIDGE_RUN_DIR"
+ELEMENT = "HPC_BRIDGE_ELEMENT"
+ATTEMPT = "HPC_BRIDGE_ATTEMPT"
+REPORT_FD = "HPC_BRIDGE_REPORT_FD"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a submission's job for one flow run."""
+
+    run_dir: Path
+    element: int
+    number: int
+
+    @classmethod
+    def from_environment(cls) -> Attempt:
+        """The attempt that this process belongs to."""
+        return cls(Path(os.environ[RUN_DIR]), int(os.environ[ELEMENT]), int(os.environ[ATTEMPT]))
+
+    def environment(self) -> dict[str, str]:
+        """What ``from_environment`` reads."""
+        return {
+            RUN_DIR: str(self.run_dir),
+            ELEMENT: str(self.element),
+            ATTEMPT: str(self.number),
+        }
+
+    @property
+    def folder(self) -> Path:
+        """The claim: this attempt's own folder."""
+        return self.run_dir / str(self.element) / str(self.number)
+
+    @property
+    def exit_record(self) -> Path:
+        """Where the exit record goes."""
+        return self.folder / "exit.json"
+
+    def submission(self) -> dict[str, Any]:
+        """``submission.json``."""
+        stored: dict[str, Any] = json.loads((self.run_dir / "submission.json").read_bytes())
+        return stored
+
+    def bundle(self) -> dict[str, Any] | None:
+        """``bundle.json``; None when the flow's code comes from a deployment."""
+        try:
+            stored: dict[str, Any] = json.loads((self.run_dir / "bundle.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return stored
+
+    def variables(self) -> dict[str, str]:
+        """The ``env`` file: NAME=value, NUL between them."""
+        content = (self.run_dir / "env").read_bytes().decode()
+        return dict(entry.split("=", 1) for entry in content.split("\0") if entry)

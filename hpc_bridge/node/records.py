@@ -1,0 +1,48 @@
+"""The exit record: how one attempt of a job says that it ended. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class ExitRecord:
+    """One attempt's end, as the job itself saw it.
+
+    ``stage`` is how far it came: claim, setup, python, flow. ``cause`` is the name of the flow
+    run's state when the job knows why it failed. ``flow_state`` is the state type that the flow reached.
+    """
+
+    format: int = 1
+    job_id: str = ""
+    node: str = ""
+    stage: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    cause: str = ""
+    message: str = ""
+    flow_state: str = ""
+    terminated: bool = False
+    """A SIGTERM came from outside, that is from the scheduler."""
+    started: str = ""
+    ended: str = ""
+
+
+def write_exit_record(path: Path, record: ExitRecord) -> None:
+    """Write the record aside and rename it."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def read_exit_record(path: Path) -> ExitRecord | None:
+    """The record at ``path``; None when there is none. Fields that are not known are left out."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    known = ExitRecord.__dataclass_fields__
+    return ExitRecord(**{name: value for name, value in stored.items() if name in known})

@@ -1,0 +1,74 @@
+"""Says on the server how an attempt ended whose own process no longer could.
+
+``python -m hpc_bridge.node.report`` in the environment of the attempt; reads its exit record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect.runner._hook_runner import HookRunner
+from prefect.states import Cancelled, Crashed
+
+from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.node.execute import unpack
+from hpc_bridge.node.records import ExitRecord, read_exit_record
+
+
+async def main() -> int:
+    """Set the state that the exit record calls for, then run the flow's hooks for it."""
+    attempt = Attempt.from_environment()
+    record = read_exit_record(attempt.exit_record)
+    if record is None:
+        return 1
+    flow_run_id = UUID(attempt.submission()["flow_runs"][str(attempt.element)])
+    async with get_client() as client:
+        flow_run = await client.read_flow_run(flow_run_id)
+        before = flow_run.state
+        if before is not None and before.is_final() and before.name != "Crashed":
+            return 0
+        hooks_ran = before is not None and before.is_crashed()
+        hooks = HookRunner(resolve_flow=lambda _: _flow(attempt, flow_run))
+        if before is not None and before.is_cancelling():
+            await hooks.run_cancellation_hooks(flow_run, before)
+            state: State[Any] = Cancelled(message="Cancelled; the flow's process had to be killed.")
+            await client.set_flow_run_state(flow_run_id, state, force=True)
+            return 0
+        if hooks_ran and not record.cause:
+            return 0
+        name = record.cause or ("Terminated" if record.terminated else "Crashed")
+        crashed: State[Any] = Crashed(name=name, message=message(record))
+        await client.set_flow_run_state(flow_run_id, crashed, force=True)
+        if not hooks_ran:
+            await hooks.run_crashed_hooks(flow_run, crashed)
+    return 0
+
+
+def message(record: ExitRecord) -> str:
+    """One sentence about the end of the flow's process."""
+    if record.message:
+        return record.message
+    if record.terminated:
+        return f"The job on {record.node} was ended by a signal from the scheduler."
+    if record.signal:
+        return f"The flow's process on {record.node} died of signal {record.signal}."
+    return f"The flow's process on {record.node} ended with exit code {record.exit_code}."
+
+
+async def _flow(attempt: Attempt, flow_run: FlowRun) -> Flow[..., object]:
+    bundle = attempt.bundle()
+    if bundle is not None:
+        return unpack(bundle)[0]
+    from prefect.flows import load_flow_from_flow_run
+
+    return await load_flow_from_flow_run(flow_run, use_placeholder_flow=False)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

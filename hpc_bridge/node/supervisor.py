@@ -1,0 +1,221 @@
+"""The small process between the job script and the flow. Standard library only.
+
+It starts the flow's process, hands signals on, ends what does not end itself, and writes the exit
+record. The flow's process imports Prefect once; this one never does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hpc_bridge.node.attempt import REPORT_FD, Attempt
+from hpc_bridge.node.records import ExitRecord, write_exit_record
+
+CANCEL_GRACE_SECONDS = 30.0
+_FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_REPORT_TIMEOUT = 60.0
+
+
+class _CannotStart(Exception):
+    def __init__(self, cause: str, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.exit_code = exit_code
+
+
+class Supervisor:
+    """Runs one attempt; ``run`` returns the job's exit code."""
+
+    def __init__(self, attempt: Attempt, *, cancel_grace: float = CANCEL_GRACE_SECONDS) -> None:
+        self._attempt = attempt
+        self._submission = attempt.submission()
+        self._record = ExitRecord(
+            job_id=os.environ.get("SLURM_JOB_ID", ""),
+            node=socket.gethostname(),
+            stage="python",
+            started=_now(),
+        )
+        self._environment: dict[str, str] = dict(os.environ)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._cancel_grace = cancel_grace
+        self._warning: int | None = _warning_signal(self._submission)
+
+    def run(self) -> int:
+        """Run the flow's process to its end and leave the exit record."""
+        for number in (signal.SIGTERM, *_FORWARDED):
+            signal.signal(number, self._on_signal)
+        try:
+            self._environment |= self._attempt.variables() | self._attempt.environment()
+            self._check_python()
+            code = self._run_child(self._argv(), self._folder())
+        except _CannotStart as error:
+            print(f"hpc-bridge: {error}", file=sys.stderr, flush=True)
+            self._record.cause, self._record.message = error.cause, str(error)
+            code = error.exit_code
+        self._record.exit_code = code
+        self._record.ended = _now()
+        write_exit_record(self._attempt.exit_record, self._record)
+        if not self._record.flow_state or self._record.cause:
+            self._report()
+        return code
+
+    def _check_python(self) -> None:
+        """Code objects in a bundle are only good for the minor version that wrote them."""
+        theirs = self._submission.get("bundle_python")
+        ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if theirs and theirs != ours:
+            raise _CannotStart(
+                "VersionMismatch",
+                f"the flow was packed by Python {theirs} but {sys.executable} on"
+                f" {self._record.node} is Python {ours}; set 'python' to an environment with"
+                f" Python {theirs} on the node, or submit with Python {ours}",
+                78,
+            )
+
+    def _argv(self) -> list[str]:
+        """The flow's process: ours by the flow's launcher, or a command of the user's."""
+        command = self._submission.get("command")
+        if command is None:
+            return [sys.executable, "-P", "-m", "hpc_bridge.node.execute"]
+        argv = shlex.split(command)
+        if "hpc_bridge.node.execute" not in argv:
+            return ["/bin/bash", "-c", command]
+        if argv[0] == "python":
+            return [sys.executable, "-P", *argv[1:]]
+        return argv
+
+    def _folder(self) -> Path:
+        """Where the flow runs; a fresh folder of the attempt unless one was asked for."""
+        asked = self._submission.get("working_directory")
+        if asked and Path(asked).is_dir():
+            return Path(asked)
+        if asked and not self._submission.get("working_directory_implied"):
+            raise _CannotStart(
+                "WorkingDirectoryMissing",
+                f"the working directory {asked} does not exist on {self._record.node}; name a"
+                " folder that compute nodes see, or leave working_directory out",
+                72,
+            )
+        fresh = self._attempt.folder / "work"
+        fresh.mkdir(exist_ok=True)
+        if asked:
+            print(
+                f"hpc-bridge: {asked}, where the flow was called, does not exist on"
+                f" {self._record.node}; running in {fresh}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return fresh
+
+    def _run_child(self, argv: list[str], folder: Path) -> int:
+        # The shell's background jobs ignore SIGINT, and a child would inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        reading, writing = os.pipe()
+        try:
+            self._child = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=self._environment | {REPORT_FD: str(writing)},
+                pass_fds=[writing],
+                process_group=0,
+            )
+        except OSError as error:
+            raise _CannotStart(
+                "LauncherFailed", f"{argv[0]} cannot be started: {error.strerror}", 126
+            ) from error
+        finally:
+            os.close(writing)
+            signal.signal(signal.SIGINT, self._on_signal)
+        self._record.stage = "flow"
+        reports = threading.Thread(target=self._read_reports, args=(reading,), daemon=True)
+        reports.start()
+        code = self._child.wait()
+        reports.join(timeout=1.0)  # a grandchild may hold the pipe open for longer
+        self._end_group()
+        if code < 0:
+            self._record.signal = -code
+            return 128 - code
+        return code
+
+    def _read_reports(self, reading: int) -> None:
+        """Lines of JSON from the flow's process; unknown ones are for a newer supervisor."""
+        with os.fdopen(reading, encoding="utf-8") as pipe:
+            for line in pipe:
+                report = json.loads(line)
+                if "flow_state" in report:
+                    self._record.flow_state = report["flow_state"]
+                if "cause" in report:
+                    self._record.cause = report["cause"]
+                    self._record.message = report.get("message", "")
+                if report.get("cancelling"):
+                    timer = threading.Timer(self._cancel_grace, self._kill_cancelled)
+                    timer.daemon = True
+                    timer.start()
+
+    def _kill_cancelled(self) -> None:
+        if self._child is not None and self._child.poll() is None:
+            print(
+                "hpc-bridge: the flow did not end within"
+                f" {self._cancel_grace:g} s of its cancellation; killing it",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._record.cause = "Cancelled"
+            self._end_group()
+
+    def _end_group(self) -> None:
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            self._record.terminated = True
+        if number == self._warning:
+            self._record.cause = "WalltimeExceeded"
+            self._record.message = "the warning signal before the walltime was received"
+        child = self._child
+        if child is None or child.poll() is not None:
+            if number == signal.SIGTERM:
+                sys.exit(128 + number)
+            return
+        if number == self._warning and not _catches(child.pid, number):
+            number = signal.SIGTERM
+        child.send_signal(number)
+
+    def _report(self) -> None:
+        """Let a process with Prefect say what the flow's own process no longer could."""
+        argv = [sys.executable, "-P", "-m", "hpc_bridge.node.report"]
+        with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+            subprocess.run(argv, env=self._environment, timeout=_REPORT_TIMEOUT, check=False)
+
+
+def _warning_signal(submission: dict[str, Any]) -> int | None:
+    warning = submission.get("spec", {}).get("warning")
+    if not warning:
+        return None
+    return getattr(signal, f"SIG{warning.partition('@')[0]}", None)
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for the signal (proc(5), SigCgt)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,30 @@
+"""What a flow run's ``infrastructure_pid`` says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hpc_bridge.jobs import JobId
+
+_FORM = re.compile(r"(?P<scheduler>[a-z]+):(?P<job>[^:]+):(?P<submission>[a-z0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class JobReference:
+    """``<scheduler>:<job id>:<submission id>``; the last is the job's name, because ids wrap."""
+
+    scheduler: str
+    job_id: JobId
+    submission_id: str
+
+    def __str__(self) -> str:
+        return f"{self.scheduler}:{self.job_id}:{self.submission_id}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> JobReference | None:
+        """None when the text is not one of ours."""
+        match = _FORM.fullmatch(text or "")
+        if match is None:
+            return None
+        return cls(match["scheduler"], JobId(match["job"]), match["submission"])

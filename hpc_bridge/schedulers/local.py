@@ -1,0 +1,167 @@
+"""The embedded scheduler: argv for its command and parsers for its answers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hpc_bridge.errors import (
+    CommandError,
+    CommandNotFound,
+    SubmissionRefused,
+    UnexpectedOutput,
+)
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.schedulers.base import Answer, Queue, Scheduler
+from hpc_bridge.schedulers.local_records import COLUMNS, SEPARATOR
+
+_PROGRAM = Path(__file__).with_name("local_command.py")
+_PREFIX = "local: error: "
+
+
+class LocalScheduler(Scheduler):
+    """Jobs of this machine, kept in a state directory on a local file system.
+
+    ``python`` is the interpreter of the command (3.11 or later, the standard library is enough);
+    ``cpus`` is how many CPUs all jobs of the directory use together, by default all there are.
+    """
+
+    name = "local"
+    template = "slurm.sh.j2"
+
+    def __init__(
+        self, state_directory: Path | str, *, python: str = sys.executable, cpus: int | None = None
+    ) -> None:
+        # -I and -S: nothing of the submitter's environment, and half the time to start.
+        command = [python, "-I", "-S", "-X", "utf8", str(_PROGRAM), f"--state={state_directory}"]
+        self._command = command if cpus is None else [*command, f"--cpus={cpus}"]
+
+    def submit_command(self) -> list[str]:
+        return [*self._command, "submit"]
+
+    def parse_submit(self, answer: Answer) -> JobId:
+        if answer.exit_code != 0:
+            raise _error(answer, SubmissionRefused, "The embedded scheduler refused the job")
+        lines = answer.stdout.split()
+        if not lines or not lines[-1].isdecimal():
+            raise UnexpectedOutput(
+                f"the embedded scheduler printed no job id but {answer.stdout[-200:]!r}"
+            )
+        return JobId(lines[-1])
+
+    def status_command(self, user: str) -> list[str]:  # noqa: ARG002 - a directory has one user
+        return [*self._command, "status"]
+
+    def parse_status(self, answer: Answer) -> dict[JobId, JobStatus]:
+        return {status.job_id: status for status in self.parse_find(answer)}
+
+    def history_command(
+        self,
+        jobs: Collection[JobId],
+        user: str,  # noqa: ARG002
+        since: datetime,  # noqa: ARG002 - what it keeps is little and asked for by id
+    ) -> list[str]:
+        return [*self._command, "history", *(job.value for job in jobs)]
+
+    def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
+        return self.parse_status(answer)
+
+    def cancel_command(self, jobs: Collection[JobId]) -> list[str]:
+        return [*self._command, "cancel", *(job.value for job in jobs)]
+
+    def parse_cancel(self, answer: Answer) -> None:
+        complaints = [
+            line for line in answer.stderr.splitlines() if "Invalid job id specified" not in line
+        ]
+        if answer.exit_code != 0 and (complaints or not answer.stderr.strip()):
+            raise _error(answer, CommandError, "The embedded scheduler did not cancel")
+
+    def find_command(self, name: str, user: str) -> list[str]:  # noqa: ARG002
+        return [*self._command, "find", name]
+
+    def parse_find(self, answer: Answer) -> list[JobStatus]:
+        if answer.exit_code != 0:
+            raise _error(answer, CommandError, "The embedded scheduler failed")
+        found: list[JobStatus] = []
+        unknown: list[str] = []
+        for row in _rows(answer, len(COLUMNS)):
+            try:
+                found.append(_status(dict(zip(COLUMNS, row, strict=True))))
+            except UnexpectedOutput as error:
+                unknown.append(str(error))
+        if unknown:
+            raise UnexpectedOutput(
+                "; ".join(sorted(set(unknown))),
+                readable={status.job_id: status for status in found},
+            )
+        return found
+
+    def queue_command(self) -> list[str]:
+        return [*self._command, "queues"]
+
+    def parse_queues(self, answer: Answer) -> Mapping[str, Queue]:
+        if answer.exit_code != 0:
+            raise _error(answer, CommandError, "The embedded scheduler failed")
+        return {
+            name: Queue(
+                name=name,
+                is_default=default == "1",
+                is_up=up == "1",
+                walltime_seconds=int(walltime) if walltime.isdecimal() else None,
+            )
+            for name, default, up, walltime in _rows(answer, 4)
+        }
+
+
+def _rows(answer: Answer, width: int) -> Iterator[list[str]]:
+    for line in answer.stdout.split("\n"):
+        fields = line.split(SEPARATOR)
+        if len(fields) == width:
+            yield fields
+
+
+def _error(answer: Answer, kind: type[CommandError], what: str) -> CommandError:
+    words = "; ".join(
+        line.removeprefix(_PREFIX) for line in answer.stderr.strip().splitlines() if line.strip()
+    )
+    if answer.exit_code == 127:
+        kind, words = CommandNotFound, words or "its Python was not found"
+    return kind(
+        f"{what}: {words or answer.stdout.strip() or 'no message'}",
+        command=answer.command,
+        exit_code=answer.exit_code,
+        stderr=answer.stderr,
+    )
+
+
+def _status(row: dict[str, str]) -> JobStatus:
+    word, _, cancelled_by = row["state"].partition(" by ")
+    try:
+        state = JobState(word)
+        return JobStatus(
+            job_id=JobId(row["id"]),
+            name=row["name"],
+            state=state,
+            scheduler_state=row["state"],
+            reason=row["reason"] or None,
+            exit_code=_number(row["exit_code"]),
+            signal=_number(row["signal"]),
+            nodes=row["node"] if not state.is_waiting else None,
+            submitted=_time(row["submitted"]),
+            started=_time(row["started"]),
+            ended=_time(row["ended"]),
+            estimated_start=_time(row["estimated_start"]),
+            cancelled_by=cancelled_by or None,
+        )
+    except ValueError as error:
+        raise UnexpectedOutput(f"job {row['id']}: {error}") from None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None

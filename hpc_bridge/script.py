@@ -1,0 +1,115 @@
+"""Job scripts: a template, a JobSpec and what a run needs, to the text that is submitted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from hpc_bridge.data import data_folder
+from hpc_bridge.errors import InvalidJobSpec, TemplateError
+from hpc_bridge.jobs import JobSpec, units
+
+_LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\-\[\]&|*!]+")
+
+
+def quote(value: object) -> str:
+    """One word for a POSIX shell. The only function that quotes for a shell."""
+    return shlex.quote(str(value))
+
+
+def directive(value: object) -> str:
+    """One word of a ``#SBATCH`` line, byte for byte.
+
+    Between double quotes sbatch takes blanks, ``#`` and ``$`` as they are, and the character after
+    a backslash literally (tried on 22.05, 24.11 and 26.05). Raises InvalidJobSpec for a line break,
+    which would begin a new directive.
+    """
+    text = one_line(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def one_line(value: object) -> str:
+    """The text itself; raises InvalidJobSpec for a line break: it would begin a new directive."""
+    text = str(value)
+    if _LINE_BREAKS.search(text):
+        raise InvalidJobSpec(f"{text!r} holds a line break; a directive is one line of text")
+    return text
+
+
+def slurm_path(path: object) -> str:
+    """A file name for ``--output``: ``%`` begins a pattern there, and ``%%`` is itself."""
+    return str(path).replace("%", "%%")
+
+
+def load_template(template: str | None, packaged: str) -> tuple[str, str]:
+    """(name, text) of a template that is given as text, as a path, or not at all.
+
+    Anything with a line break is text. Raises TemplateError when the file cannot be read.
+    """
+    if template is not None and "\n" in template:
+        return "the pool's template", template
+    path = Path(template).expanduser() if template else data_folder("job_scripts") / packaged
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"the template {path} cannot be read: {error}") from error
+
+
+def render(
+    spec: JobSpec, context: Mapping[str, Any], *, packaged: str, template: str | None = None
+) -> str:
+    """The job script.
+
+    ``context`` adds to the template's variables: ``run_dir``, ``output``, ``python``, ``setup``.
+    Raises TemplateError naming the variable and the line.
+    """
+    name, text = load_template(template, packaged)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {
+        "quote": quote,
+        "directive": directive,
+        "memory": _optional(units.format_memory),
+        "one_line": one_line,
+        "slurm_path": slurm_path,
+        "walltime": _optional(units.format_walltime),
+    }
+    try:
+        return environment.from_string(text).render(spec=spec, **context)
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
+    except (UndefinedError, SecurityError, TemplateRuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InvalidJobSpec):
+            raise
+        raise TemplateError(f"{name}, line {_line_of(error)}: {error}") from error
+
+
+def _optional(form: Callable[[int], str]) -> Callable[[int | None], str | None]:
+    return lambda value: None if value is None else form(value)
+
+
+def _line_of(error: BaseException) -> str:
+    """The template's line at which rendering failed, from the rewritten traceback."""
+    line = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = str(trace.tb_lineno)
+        trace = trace.tb_next
+    return line

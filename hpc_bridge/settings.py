@@ -1,0 +1,170 @@
+"""Settings: ``HPC_BRIDGE_*`` variables, then the user file, then the package's defaults.
+
+The fields of RunSettings are job variables of the same name too. Precedence, highest first: the
+run's own overrides, the deployment's job variables, the decorator, these settings, the pool.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from hpc_bridge.errors import SettingsError
+from hpc_bridge.jobs.spec import explain
+
+SchedulerName = Literal["slurm", "local"]
+
+POLL_INTERVAL = {"slurm": 30.0, "local": 1.0}
+
+
+def _lines(value: object) -> object:
+    return value.splitlines() if isinstance(value, str) else value
+
+
+def _web_address(value: object) -> object:
+    if isinstance(value, str) and urlsplit(value).scheme not in ("http", "https"):
+        raise ValueError(f"{value!r} is not a web address; it begins with http:// or https://")
+    return value
+
+
+def _absolute(value: object) -> object:
+    if isinstance(value, str):
+        expanded = os.path.expandvars(Path(value).expanduser())
+        if not expanded.startswith("/"):
+            raise ValueError(f"{value!r} is not an absolute path")
+        return expanded
+    return value
+
+
+class RunSettings(BaseModel):
+    """How and where jobs run; every field is also a job variable."""
+
+    scheduler: SchedulerName | None = Field(
+        default=None,
+        title="Scheduler",
+        description="'slurm', or 'local' for the embedded scheduler of this machine.",
+    )
+    shared_dir: Annotated[str, BeforeValidator(_absolute)] | None = Field(
+        default=None,
+        title="Shared directory",
+        description=(
+            "Folder that login and compute nodes see alike, for run directories, bundles and"
+            " results. Empty: ~/.hpc-bridge."
+        ),
+    )
+    python: str | None = Field(
+        default=None,
+        title="Python on the node",
+        description=(
+            "Interpreter, virtual environment or conda environment on the compute nodes. Empty: the"
+            " path of the submitter's own interpreter."
+        ),
+    )
+    setup: Annotated[list[str], BeforeValidator(_lines)] | None = Field(
+        default=None,
+        title="Setup lines",
+        description="Shell lines that run before Python starts, e.g. 'module load cuda'.",
+    )
+    api_url: Annotated[str, BeforeValidator(_web_address)] | None = Field(
+        default=None,
+        title="API address for nodes",
+        description=(
+            "Address at which compute nodes reach the Prefect server. Empty: the submitter's own"
+            " PREFECT_API_URL."
+        ),
+    )
+    template: str | None = Field(
+        default=None,
+        title="Job script template",
+        description="Own Jinja template of the job script: a path, or the text itself.",
+    )
+    poll_interval: float | None = Field(
+        default=None,
+        title="Polling interval",
+        description="Seconds between two questions to the scheduler about all live jobs.",
+        gt=0,
+    )
+
+
+class Settings(BaseSettings, RunSettings):
+    """Everything that can be set outside of a flow's own code."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HPC_BRIDGE_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    site: str | None = Field(
+        default=None,
+        description="Name of the cluster, first part of the personal pool's name.",
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$",
+    )
+    work_pool: str | None = Field(default=None, description="Pool to use instead.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = TomlConfigSettingsSource(settings_cls, toml_file=user_file())
+        return init_settings, env_settings, file
+
+    @property
+    def effective_scheduler(self) -> SchedulerName:
+        """The scheduler, Slurm when nothing is said."""
+        return self.scheduler or "slurm"
+
+    @property
+    def default_work_pool(self) -> str:
+        """The named pool, else the personal one: ``<site>-<login name>``."""
+        if self.work_pool:
+            return self.work_pool
+        site = self.site or self.effective_scheduler
+        return f"{site}-{getpass.getuser()}"
+
+    @property
+    def shared(self) -> Path:
+        """The shared directory, ``~/.hpc-bridge`` when nothing is said."""
+        return Path(self.shared_dir) if self.shared_dir else Path.home() / ".hpc-bridge"
+
+    def job_variables(self) -> dict[str, Any]:
+        """Those run settings that somebody has set."""
+        return {
+            name: value
+            for name in RunSettings.model_fields
+            if (value := getattr(self, name)) is not None
+        }
+
+
+def user_file() -> Path:
+    """``$HPC_BRIDGE_CONFIG``, else ``hpc-bridge/config.toml`` where a user's configuration is."""
+    if named := os.environ.get("HPC_BRIDGE_CONFIG"):
+        return Path(named)
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "hpc-bridge" / "config.toml"
+
+
+def load_settings() -> Settings:
+    """The settings as they are now. Raises SettingsError naming the variable or the file."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = explain(error, Settings).splitlines()
+        where = f"(HPC_BRIDGE_* variables, or {user_file()})"
+        raise SettingsError("\n".join([f"wrong settings {where}:", *lines])) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the user file {user_file()} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Bundles and results on the cluster's file system."""

@@ -1,0 +1,64 @@
+"""Commands and files of this machine."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import pwd
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from hpc_bridge.errors import CommandTimeout
+from hpc_bridge.transports.base import Completed, Transport
+
+# Where a site's Slurm lies; everything else of an outer allocation goes.
+_KEPT = ("SLURM_CONF",)
+
+
+class LocalTransport(Transport):
+    """The machine that this process runs on, as the user who runs it."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        unset: Sequence[str] = (),
+    ) -> Completed:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _KEPT or not any(fnmatch.fnmatchcase(name, pattern) for pattern in unset)
+        }
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            return Completed(127, "", f"{argv[0]}: command not found")
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            _, stderr = process.communicate()
+            raise CommandTimeout(
+                f"no answer within {timeout:g} s from: {shlex.join(argv)}",
+                command=argv,
+                stderr=_text(stderr),
+            ) from None
+        return Completed(process.returncode, _text(stdout), _text(stderr))
+
+    def user(self) -> str:
+        return pwd.getpwuid(os.getuid()).pw_name
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", errors="replace")

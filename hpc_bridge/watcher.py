@@ -1,0 +1,166 @@
+"""One query per cluster and interval tells every waiting caller about its job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from hpc_bridge.errors import HPCBridgeError, UnexpectedOutput
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+
+logger = logging.getLogger(__name__)
+
+# Accounting follows the queue within seconds on an idle site and minutes on a busy one.
+LOST_AFTER = timedelta(minutes=3)
+_HISTORY_MARGIN = timedelta(hours=1)
+_LONGEST_PAUSE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Every job of the account at one moment (UTC)."""
+
+    taken_at: datetime
+    jobs: Mapping[JobId, JobStatus]
+
+
+@dataclass(slots=True)
+class WatchedJob:
+    """One job under watch. ``done`` resolves once, with a terminal status."""
+
+    job_id: JobId
+    name: str
+    watched_since: datetime
+    done: Future[JobStatus] = field(default_factory=Future)
+    latest: JobStatus | None = None
+    absent_since: datetime | None = None
+
+
+class Watcher:
+    """Watches any number of jobs of one cluster.
+
+    1. One status query per interval, whatever the number of jobs; none while no job is live.
+    2. Jobs that left the queue are looked up together in the scheduler's records, one more query.
+    3. A failed query changes nothing; repeated failures lengthen the pause, up to five minutes.
+    4. A job that neither the queue nor the records know is LOST after ``lost_after``, not before.
+    5. A job is told by id *and* name, because ids wrap.
+    6. Terminal states are sticky.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Answer],
+        history: Callable[[Collection[JobId], datetime], Mapping[JobId, JobStatus]],
+        *,
+        interval: float,
+        lost_after: timedelta = LOST_AFTER,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ask = ask
+        self._history = history
+        self._interval = interval
+        self._lost_after = lost_after
+        self._now = now
+        self._jobs: dict[tuple[JobId, str], WatchedJob] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, job_id: JobId, name: str) -> WatchedJob:
+        """Start watching, or join those who watch already."""
+        with self._changed:
+            watched = self._jobs.get((job_id, name))
+            if watched is None:
+                watched = WatchedJob(job_id, name, self._now())
+                self._jobs[job_id, name] = watched
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="hpc-bridge-watcher", daemon=True
+                )
+                self._thread.start()
+            return watched
+
+    def forget(self, watched: WatchedJob) -> None:
+        """Stop watching a job that nobody waits for any more."""
+        with self._changed:
+            self._jobs.pop((watched.job_id, watched.name), None)
+            self._changed.notify_all()
+
+    def _loop(self) -> None:
+        failures = 0
+        due = time.monotonic() + self._interval
+        while True:
+            with self._changed:
+                while self._jobs and (pause := due - time.monotonic()) > 0:
+                    self._changed.wait(pause)
+                if not self._jobs:
+                    self._thread = None
+                    return
+            failures = 0 if self.poll() else failures + 1
+            pause = min(self._interval * 2**failures, max(_LONGEST_PAUSE, self._interval))
+            due = time.monotonic() + pause
+
+    def poll(self) -> bool:
+        """Ask once and tell everybody; False when the scheduler gave no usable answer."""
+        try:
+            answer = self._ask()
+        except HPCBridgeError as error:
+            logger.warning("Job states are not known at the moment: %s", error)
+            return False
+        with self._changed:
+            jobs = list(self._jobs.values())
+        absent = [job for job in jobs if not self._seen(job, answer)]
+        self._look_up([job for job in absent if job.absent_since is not None])
+        return True
+
+    def _seen(self, job: WatchedJob, answer: Answer) -> bool:
+        status = answer.jobs.get(job.job_id)
+        if status is not None and status.name == job.name:
+            job.absent_since = None
+            self._tell(job, status)
+            return True
+        if answer.taken_at > job.watched_since and job.absent_since is None:
+            job.absent_since = answer.taken_at
+        return False
+
+    def _look_up(self, absent: Collection[WatchedJob]) -> None:
+        if not absent:
+            return
+        since = min(job.watched_since for job in absent) - _HISTORY_MARGIN
+        try:
+            records = self._history([job.job_id for job in absent], since)
+        except UnexpectedOutput as error:
+            logger.warning("Some job records could not be read: %s", error)
+            records = error.readable
+        except HPCBridgeError as error:
+            logger.warning("The scheduler's job records cannot be read: %s", error)
+            records = {}
+        for job in absent:
+            record = records.get(job.job_id)
+            if record is not None and record.name == job.name:
+                self._tell(job, record)
+            elif job.absent_since and self._now() - job.absent_since >= self._lost_after:
+                self._tell(job, _lost(job))
+
+    def _tell(self, job: WatchedJob, status: JobStatus) -> None:
+        job.latest = status
+        if not status.state.is_terminal:
+            return
+        with self._changed:
+            self._jobs.pop((job.job_id, job.name), None)
+            if not job.done.done():
+                job.done.set_result(status)
+
+
+def _lost(job: WatchedJob) -> JobStatus:
+    return JobStatus(
+        job_id=job.job_id,
+        name=job.name,
+        state=JobState.LOST,
+        scheduler_state="",
+        reason="neither in the queue nor in the scheduler's records",
+    )

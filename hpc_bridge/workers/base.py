@@ -1,0 +1,324 @@
+"""The worker that turns flow runs into batch jobs, whatever the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+from abc import ABC
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic
+
+import anyio
+import anyio.abc
+from prefect.client.schemas.objects import Flow as APIFlow
+from prefect.context import FlowRunContext, TagsContext
+from prefect.exceptions import Abort, InfrastructureNotFound
+from prefect.results import aresolve_result_storage
+from prefect.states import Crashed, Pending
+from prefect.tasks import Task
+from prefect.utilities.engine import propose_state
+from prefect.utilities.processutils import command_to_string
+from prefect.workers.base import BaseWorker, BaseWorkerResult
+from typing_extensions import TypeVar
+
+from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.futures import BatchFlowRunFuture
+from hpc_bridge.journal import prepare_shared_directory
+from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.outcome import settle
+from hpc_bridge.reference import JobReference
+from hpc_bridge.settings import load_settings
+from hpc_bridge.storage.bundle import BundleStore, packed
+from hpc_bridge.workers.configuration import BatchJobConfiguration, BatchVariables
+from hpc_bridge.workers.pools import ensure_work_pool
+from hpc_bridge.workers.submission import (
+    EXECUTE,
+    Submission,
+    api_url,
+    connection_of,
+    is_loopback,
+    job_script,
+    submit,
+)
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.flows import Flow
+
+R = TypeVar("R")
+
+# The server refuses a run whose parameters are larger than this (512 KiB by default).
+_SHOWN_PARAMETER_BYTES = 50_000
+
+
+class BatchWorkerResult(BaseWorkerResult):
+    """``status_code`` is 0 when the flow run has reached a state of its own, failed ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun(Generic[R]):
+    """A call that has passed every check and whose bundle is on the shared directory."""
+
+    flow: Flow[..., R]
+    parameters: dict[str, Any]
+    shown_parameters: dict[str, Any]
+    job_variables: dict[str, Any]
+    configuration: BatchJobConfiguration
+
+
+class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerResult], ABC):
+    """Runs each flow run as one batch job of the account that the worker runs as.
+
+    1. The job outlives the worker, and every process that submitted it.
+    2. Nothing is submitted before all that the job needs lies on the shared directory.
+    3. A flow run whose job ended without a final state gets one that says why.
+    """
+
+    job_configuration = BatchJobConfiguration
+    job_configuration_variables = BatchVariables
+
+    _pool_is_ready = False
+
+    async def sync_with_backend(self) -> None:
+        """As Prefect's, and once before the first: make the pool, or complete its storage."""
+        if not self._pool_is_ready:
+            await ensure_work_pool(
+                self.client,
+                self._work_pool_name,
+                worker_type=self.type,
+                base_job_template=self._base_job_template or self.get_default_base_job_template(),
+                settings=load_settings(),
+            )
+            self._pool_is_ready = True
+        await super().sync_with_backend()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server has answered and the pool is known."""
+        return self._work_pool is not None
+
+    async def prepare(
+        self,
+        flow: Flow[..., R],
+        parameters: dict[str, Any],
+        job_variables: dict[str, Any],
+    ) -> PreparedRun[R]:
+        """Check and pack a call, before any flow run exists.
+
+        Raises InvalidJobSpec, TemplateError, BundleError or SharedDirectoryError.
+        """
+        if flow.should_validate_parameters:
+            flow.validate_parameters(parameters)
+        flow = await self._with_result_storage(flow)
+        job_variables = _called_here(job_variables)
+        configuration = await self._configuration(job_variables)
+        self._check_api_url(configuration)
+        job_script(configuration, configuration.spec("hb", "comment"))
+
+        def pack() -> str:
+            shared = prepare_shared_directory(configuration.shared)
+            with packed(flow, parameters) as bundle:
+                return BundleStore(shared).save(bundle)
+
+        key = await asyncio.to_thread(pack)
+        launcher = (getattr(flow, "launcher", None) or {}).get("execution") or ["python"]
+        command = command_to_string([*launcher, "-m", EXECUTE, "--key", key])
+        return PreparedRun(
+            flow=flow,
+            parameters=parameters,
+            shown_parameters=_shown(flow, parameters),
+            job_variables=job_variables | {"command": command},
+            configuration=configuration,
+        )
+
+    async def create_flow_run(self, prepared: PreparedRun[Any], state: Any) -> FlowRun:
+        """Make the flow run; within a flow it is that flow's child."""
+        flow = prepared.flow
+        parent = None
+        if context := FlowRunContext.get():
+            task: Task[..., Any] = Task(name=flow.name, fn=flow.fn, version=flow.version)
+            parent = await task.create_run(flow_run_context=context, parameters={})
+        return await self.client.create_flow_run(
+            flow,
+            parameters=prepared.shown_parameters,
+            state=state,
+            job_variables=prepared.job_variables,
+            work_pool_name=self.work_pool.name,
+            tags=TagsContext.get().current_tags,
+            parent_task_run_id=parent.id if parent else None,
+        )
+
+    async def submit(
+        self,
+        flow: Flow[..., R],
+        parameters: dict[str, Any] | None = None,
+        job_variables: dict[str, Any] | None = None,
+        flow_run: FlowRun | None = None,
+    ) -> BatchFlowRunFuture[R]:
+        """Submit ``flow`` as a job from this process; returns when the job is in the queue.
+
+        Raises what ``prepare`` raises before any flow run exists; a refusal by the scheduler is
+        raised with its words after the flow run has been marked Crashed.
+        """
+        prepared = await self.prepare(flow, parameters or {}, job_variables or {})
+        if flow_run is None:
+            flow_run = await self.create_flow_run(prepared, Pending())
+        else:
+            state: State[Any] = Pending(message="Retrying as a new job.")
+            await self.client.set_flow_run_state(flow_run.id, state, force=True)
+            flow_run = await self.client.read_flow_run(flow_run.id)
+        configuration = await self._configuration(prepared.job_variables)
+        configuration.prepare_for_flow_run(
+            flow_run=flow_run,
+            flow=APIFlow(id=flow_run.flow_id, name=flow.name, labels={}),
+            work_pool=self.work_pool,
+            worker_name=self.name,
+            worker_id=self.backend_id,
+        )
+        submission = await self._submit_job(flow_run, configuration)
+        return BatchFlowRunFuture(
+            flow_run.id,
+            shared=configuration.shared,
+            poll_interval=configuration.polling_seconds,
+            reference=submission.reference,
+            spec=submission.spec,
+        )
+
+    async def submit_to_work_pool(
+        self, flow: Flow[..., R], parameters: dict[str, Any], job_variables: dict[str, Any]
+    ) -> BatchFlowRunFuture[R]:
+        """Leave ``flow`` for a worker of the pool; its bundle waits on the shared directory."""
+        from prefect.states import Scheduled
+
+        prepared = await self.prepare(flow, parameters, job_variables)
+        flow_run = await self.create_flow_run(prepared, Scheduled())
+        return BatchFlowRunFuture(
+            flow_run.id,
+            shared=prepared.configuration.shared,
+            poll_interval=prepared.configuration.polling_seconds,
+        )
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: BatchJobConfiguration,
+        task_status: anyio.abc.TaskStatus[Any] | None = None,
+    ) -> BatchWorkerResult:
+        """Submit, then stay until the job is over and its flow run has a final state."""
+        submission = await self._submit_job(flow_run, configuration, reraise=False)
+        if task_status is not None:
+            task_status.started(str(submission.reference))
+        watched = submission.connection.watcher.watch(
+            submission.job_id, submission.run.submission_id
+        )
+        status = await asyncio.wrap_future(watched.done)
+        state = await settle(self.client, flow_run.id, status, submission.run, submission.spec)
+        record = await asyncio.to_thread(submission.run.exit_record)
+        settled = state is not None and not state.is_running()
+        return BatchWorkerResult(
+            identifier=str(submission.reference), status_code=0 if settled else _code(record)
+        )
+
+    async def kill_infrastructure(
+        self,
+        infrastructure_pid: str,
+        configuration: BatchJobConfiguration,
+        grace_seconds: int = 30,  # noqa: ARG002  the scheduler's own KillWait decides
+    ) -> None:
+        """Cancel the job at the scheduler.
+
+        Raises InfrastructureNotFound when the run's job is not one of this worker's scheduler.
+        """
+        reference = JobReference.parse(infrastructure_pid)
+        connection = connection_of(configuration)
+        if reference is None or reference.scheduler != connection.cluster.scheduler.name:
+            raise InfrastructureNotFound(
+                f"{infrastructure_pid!r} is no job of {connection.cluster.scheduler.name}"
+            )
+        await anyio.to_thread.run_sync(connection.cluster.cancel, [reference.job_id])
+
+    async def _submit_job(
+        self, flow_run: FlowRun, configuration: BatchJobConfiguration, *, reraise: bool = True
+    ) -> Submission:
+        flow = configuration._related_objects.get("flow")
+        comment = " / ".join(
+            part for part in (configuration.name, flow.name if flow else None) if part
+        )
+        call = partial(submit, configuration, flow_run.id, _one_line(comment))
+        try:
+            submission = await asyncio.to_thread(call)
+        except HPCBridgeError as error:
+            name = "Refused" if not error.retryable else "SubmissionFailed"
+            await self.client.set_flow_run_state(
+                flow_run.id, Crashed(name=name, message=str(error)), force=True
+            )
+            raise
+        reference = str(submission.reference)
+        if reraise:  # for a scheduled run Prefect records it
+            await self.client.update_flow_run(flow_run.id, infrastructure_pid=reference)
+        await self._propose_queued(flow_run, submission)
+        return submission
+
+    async def _propose_queued(self, flow_run: FlowRun, submission: Submission) -> None:
+        """Pending named Queued, unless the job has begun already."""
+        scheduler = submission.connection.cluster.scheduler.name
+        message = f"{scheduler} job {submission.job_id}; its files are in {submission.run.path}"
+        try:
+            await propose_state(
+                self.client, Pending(name="Queued", message=message), flow_run_id=flow_run.id
+            )
+        except Abort:
+            self._logger.debug("Flow run %s has begun already", flow_run.id)
+
+    async def _configuration(self, job_variables: dict[str, Any]) -> BatchJobConfiguration:
+        return await self.job_configuration.from_template_and_values(
+            base_job_template=copy.deepcopy(self.work_pool.base_job_template),
+            values=job_variables,
+            client=self.client,
+        )
+
+    async def _with_result_storage(self, flow: Flow[..., R]) -> Flow[..., R]:
+        """The flow, keeping its result where this process can read it unless it says otherwise."""
+        block_id = self.work_pool.storage_configuration.default_result_storage_block_id
+        if flow.result_storage is not None or block_id is None:
+            return flow
+        storage = await aresolve_result_storage(block_id)
+        return flow.with_options(result_storage=storage, persist_result=True)
+
+    def _check_api_url(self, configuration: BatchJobConfiguration) -> None:
+        from prefect.settings import get_current_settings
+
+        url = api_url(configuration, get_current_settings())
+        if is_loopback(url) and configuration.scheduler_name != "local":
+            self._logger.warning(
+                "Compute nodes will be told to find the Prefect server at %s, which only works on"
+                " the server's own machine. Set HPC_BRIDGE_API_URL or the job variable api_url to"
+                " an address that they reach.",
+                url,
+            )
+
+
+def _called_here(job_variables: dict[str, Any]) -> dict[str, Any]:
+    return {"called_from": os.getcwd()} | job_variables  # noqa: PTH109  a str for JSON
+
+
+def _shown(flow: Flow[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as the dashboard shows them; the real ones travel in the bundle."""
+    shown = {}
+    for name, value in flow.serialize_parameters(parameters).items():
+        size = len(json.dumps(value, default=str))
+        kind = type(parameters[name]).__name__
+        shown[name] = value if size <= _SHOWN_PARAMETER_BYTES else f"<{kind}, {size} bytes>"
+    return shown
+
+
+def _one_line(text: str) -> str:
+    """A flow run may have any name; a comment is one line."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _code(record: ExitRecord | None) -> int:
+    return record.exit_code if record is not None and record.exit_code else 1
