@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
+from uuid import UUID
 
 import httpx
 from exceptiongroup import BaseExceptionGroup
@@ -18,6 +19,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.callables import get_call_parameters
 from typing_extensions import TypeVar, Unpack
 
+from hpc_bridge.deployments import bake_decorators_into_deployments, merged
 from hpc_bridge.errors import InvalidJobSpec, ServerUnreachable, SettingsError
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.jobs import units
@@ -92,7 +94,9 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
 
     worker_cls: type[BatchWorker]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(  # type: ignore[override]  # of Prefect's overloads only the body differs
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Any:
         """Run as a job and wait for it.
 
         ``return_state=True`` returns the final state instead; ``wait_for`` names futures that must
@@ -142,7 +146,25 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         )
         return await future.aresult()
 
-    async def _with_worker(self, use: Callable[[BatchWorker], Any]) -> Any:
+    async def adeploy(  # type: ignore[override]
+        self, name: str, work_pool_name: str | None = None, **options: Any
+    ) -> UUID:
+        """As ``deploy``."""
+        pool = work_pool_name or self.work_pool
+        options["job_variables"] = merged(self.job_variables, options.get("job_variables"))
+        await self._with_worker(_nothing, pool)  # which makes the pool, or completes it
+        return await super().adeploy(name, pool, **options)
+
+    def deploy(  # type: ignore[override]
+        self, name: str, work_pool_name: str | None = None, **options: Any
+    ) -> Any:
+        """As Prefect's, on this flow's pool and with its decorator's job variables by default."""
+        deploying = self.adeploy(name, work_pool_name, **options)
+        return deploying if _in_event_loop() else run_coro_as_sync(deploying)
+
+    async def _with_worker(
+        self, use: Callable[[BatchWorker], Awaitable[Any]], pool: str | None = None
+    ) -> Any:
         url = get_current_settings().api.url
         if not url:
             raise SettingsError(
@@ -150,7 +172,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
                 " with `prefect server start`"
             )
         try:
-            async with self.worker_cls(work_pool_name=self.work_pool) as worker:
+            async with self.worker_cls(work_pool_name=pool or self.work_pool) as worker:
                 if not worker.is_ready:
                     raise ServerUnreachable(_unreachable(url))
                 return await use(worker)
@@ -214,6 +236,9 @@ def slurm(
     return decorator
 
 
+bake_decorators_into_deployments(BatchFlow)
+
+
 def _batch_flow(bound: InfrastructureBoundFlow[P, R]) -> BatchFlow[P, R]:
     """Prefect's binding always makes its own class."""
     batch: BatchFlow[P, R] = BatchFlow.__new__(BatchFlow)
@@ -228,6 +253,18 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(walltime, timedelta):
         options["walltime"] = units.format_walltime(units.parse_walltime(walltime))
     return options
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _nothing(_: BatchWorker) -> None:
+    """Entering the worker is all that is wanted."""
 
 
 def _unreachable(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,17 +14,23 @@ from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFlowRunFuture
 from typing_extensions import TypeVar
 
-from hpc_bridge.connections import Connection, connect
+from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobSpec, JobStatus
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.outcome import is_settled, settle
 from hpc_bridge.reference import JobReference
-from hpc_bridge.watcher import WatchedJob
+from hpc_bridge.watcher import WatchedJob, Watcher
 
 R = TypeVar("R")
 
 # A flow sets its final state before its job ends; the answer may still be on its way.
 _SETTLING_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    watcher: Watcher
+    job: WatchedJob
 
 
 class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
@@ -53,64 +60,65 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         """The scheduler's id of the job; None while no worker has submitted the run."""
         return str(self._reference.job_id) if self._reference else None
 
+    @property
+    def run_directory(self) -> RunDirectory | None:
+        """The job's files; None while no worker has submitted the run."""
+        if self._reference is None:
+            return None
+        return RunDirectory(self._shared / "runs" / self._reference.submission_id)
+
     async def wait_async(self, timeout: float | None = None) -> None:
         """Wait for the flow run's final state, at most ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        watched: WatchedJob | None = None
+        watch: _Watch | None = None
         try:
             while self._final_state is None:
                 remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-                watched = watched or await self._watch()
-                await self._wait_for_news(watched, remaining)
+                watch = watch or await self._watch()
+                await self._wait_for_news(watch, remaining)
                 if remaining == 0.0:
                     break
-                if self._final_state is None and watched is not None and watched.done.done():
-                    await self._settle(watched.done.result())
-                    watched = None if self._final_state is None else watched
+                if self._final_state is None and watch is not None and watch.job.done.done():
+                    await self._settle(watch.job.done.result())
+                    # A run that is to be retried or resumed goes on in another job.
+                    watch = self._reference = None
         finally:
-            if watched is not None and not watched.done.done():
-                self._connection().watcher.forget(watched)
+            if watch is not None:
+                watch.watcher.forget(watch.job)
 
-    async def _wait_for_news(self, watched: WatchedJob | None, remaining: float | None) -> None:
+    async def _wait_for_news(self, watch: _Watch | None, remaining: float | None) -> None:
         """Until the run is over, the job is over, or it is time to look again."""
-        pause = self._poll_interval if watched is None else 10 * self._poll_interval
+        pause = self._poll_interval if watch is None else 10 * self._poll_interval
         limit = pause if remaining is None else min(pause, remaining)
-        waiting: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(super().wait_async(timeout=limit))
-        ]
-        if watched is not None:
-            waiting.append(asyncio.wrap_future(watched.done))
+        flow_run = asyncio.ensure_future(super().wait_async(timeout=limit))
+        waiting: list[asyncio.Future[Any]] = [flow_run]
+        if watch is not None:
+            waiting.append(asyncio.wrap_future(watch.job.done))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if waiting[0].done():
-                waiting[0].result()
+            if flow_run.done():
+                flow_run.result()
         finally:
-            waiting[0].cancel()
+            flow_run.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await waiting[0]
+                await flow_run
 
-    async def _watch(self) -> WatchedJob | None:
+    async def _watch(self) -> _Watch | None:
         if self._reference is None:
             async with get_client() as client:
                 flow_run = await client.read_flow_run(self.flow_run_id)
             self._reference = JobReference.parse(flow_run.infrastructure_pid)
         if self._reference is None:
             return None
-        return self._connection().watcher.watch(
-            self._reference.job_id, self._reference.submission_id
-        )
-
-    def _connection(self) -> Connection:
-        assert_reference = self._reference
-        if assert_reference is None:
-            raise RuntimeError("no worker has submitted this flow run yet")
-        return connect(assert_reference.scheduler, self._shared, self._poll_interval)  # type: ignore[arg-type]
+        reference = self._reference
+        watcher = connect(reference.scheduler, self._shared, self._poll_interval).watcher
+        return _Watch(watcher, watcher.watch(reference.job_id, reference.submission_id))
 
     async def _settle(self, status: JobStatus) -> None:
         """The job is over: give the flow run's own last state a moment, then decide."""
-        if self._reference is None:
+        run = self.run_directory
+        if run is None:
             return
-        run = RunDirectory(self._shared / "runs" / self._reference.submission_id)
         async with get_client() as client:
             give_up = time.monotonic() + _SETTLING_SECONDS
             while time.monotonic() < give_up:

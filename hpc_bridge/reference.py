@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from hpc_bridge.jobs import JobId
+from hpc_bridge.settings import SchedulerName
 
-_FORM = re.compile(r"(?P<scheduler>[a-z]+):(?P<job>[^:]+):(?P<submission>[a-z0-9]+)")
+_FORM = re.compile(r"(?P<scheduler>slurm|local):(?P<job>[^:]+):(?P<submission>[a-z0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class JobReference:
     """``<scheduler>:<job id>:<submission id>``; the last is the job's name, because ids wrap."""
 
-    scheduler: str
+    scheduler: SchedulerName
     job_id: JobId
     submission_id: str
 
@@ -27,4 +29,6 @@ class JobReference:
         match = _FORM.fullmatch(text or "")
         if match is None:
             return None
-        return cls(match["scheduler"], JobId(match["job"]), match["submission"])
+        return cls(
+            cast(SchedulerName, match["scheduler"]), JobId(match["job"]), match["submission"]
+        )

@@ -38,6 +38,7 @@ class WatchedJob:
     watched_since: datetime
     done: Future[JobStatus] = field(default_factory=Future)
     latest: JobStatus | None = None
+    watchers: int = 0
     absent_since: datetime | None = None
 
 
@@ -77,6 +78,7 @@ class Watcher:
             if watched is None:
                 watched = WatchedJob(job_id, name, self._now())
                 self._jobs[job_id, name] = watched
+            watched.watchers += 1
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._loop, name="hpc-bridge-watcher", daemon=True
@@ -85,10 +87,12 @@ class Watcher:
             return watched
 
     def forget(self, watched: WatchedJob) -> None:
-        """Stop watching a job that nobody waits for any more."""
+        """Give back one ``watch``; a job that nobody waits for any more is not asked about."""
         with self._changed:
-            self._jobs.pop((watched.job_id, watched.name), None)
-            self._changed.notify_all()
+            watched.watchers -= 1
+            if watched.watchers <= 0:
+                self._jobs.pop((watched.job_id, watched.name), None)
+                self._changed.notify_all()
 
     def _loop(self) -> None:
         failures = 0

@@ -13,7 +13,8 @@ class ExitRecord:
     """One attempt's end, as the job itself saw it.
 
     ``stage`` is how far it came: claim, setup, python, flow. ``cause`` is the name of the flow
-    run's state when the job knows why it failed. ``flow_state`` is the state type that the flow reached.
+    run's state when the job knows why it failed. ``flow_state`` is the state type that the flow
+    reached.
     """
 
     format: int = 1

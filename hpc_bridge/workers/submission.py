@@ -25,6 +25,7 @@ from hpc_bridge.journal import (
 )
 from hpc_bridge.reference import JobReference
 from hpc_bridge.script import render
+from hpc_bridge.settings import SchedulerName
 from hpc_bridge.storage.bundle import BundleStore
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ class Submission:
     run: RunDirectory
     spec: JobSpec
     job_id: JobId
+    scheduler: SchedulerName
     connection: Connection
 
     @property
     def reference(self) -> JobReference:
         """What the flow run remembers of it."""
-        return JobReference(
-            self.connection.cluster.scheduler.name, self.job_id, self.run.submission_id
-        )
+        return JobReference(self.scheduler, self.job_id, self.run.submission_id)
 
 
 def connection_of(configuration: BatchJobConfiguration) -> Connection:
@@ -93,7 +93,7 @@ def submit(configuration: BatchJobConfiguration, flow_run_id: UUID, comment: str
     run.write_submission(journal)
     job_id = connection.cluster.submit(script, submission_id)
     run.write_submission(journal | {"job_id": str(job_id), "submitted": _now()})
-    return Submission(run, spec, job_id, connection)
+    return Submission(run, spec, job_id, configuration.scheduler_name, connection)
 
 
 def bundle_key(command: str | None) -> str | None:

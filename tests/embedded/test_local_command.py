@@ -380,9 +380,11 @@ def test_a_signal_reaches_the_script(site: Site) -> None:
 
 
 def test_a_job_whose_keeper_is_killed_is_a_node_failure(site: Site) -> None:
-    job = site.submit("setsid --fork sleep 299.5; touch ready\n" + GATED)
+    job = site.submit("setsid --fork sleep 299.5; echo $$ > leader; touch ready\n" + GATED)
     until((site.work / "ready").exists, "the script")
+    leader = Path("/proc", (site.work / "leader").read_text().strip())
     os.kill(site.keeper(job), signal.SIGKILL)
+    until(lambda: not leader.exists(), "the script to die with its keeper, unasked")
     ended = site.end(job)
     assert ended.state is JobState.NODE_FAIL
     assert ended.reason is not None
@@ -468,6 +470,17 @@ def test_nothing_of_the_submitter_leaks_into_the_job(site: Site) -> None:
     assert str(site.state) + "/slots" not in opened
     assert f"-> {site.work}\n" not in opened
     assert site.output(job).rstrip("\n") == str(site.work)
+
+
+def test_the_keeper_holds_nothing_of_the_submitter(site: Site) -> None:
+    argv = site.scheduler.submit_command()
+    job = site.scheduler.parse_submit(site.run(argv, "#!/bin/bash\n" + GATED, MARKER="leak"))
+    site.wait(job, JobState.RUNNING)
+    keeper = Path("/proc", str(site.keeper(job)))
+    assert b"MARKER" not in (keeper / "environ").read_bytes()
+    assert (keeper / "cwd").readlink() == Path("/")
+    site.open_gate()
+    site.end(job)
 
 
 def test_the_whole_environment_travels_when_it_is_asked_for(site: Site) -> None:

@@ -1,0 +1,40 @@
+# `make demo` and `make test` are all that a fresh clone needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test check unit embedded site-tests site-up site-down bench clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## set up .venv
+
+demo: install ## run an example flow as a job on this machine
+	$(BIN)/hpc-bridge demo
+
+test: install check ## all checks and tests
+	$(BIN)/python -m pytest
+
+check: install ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+site-up: install ## bring up the Slurm test site (root on a Debian-like machine)
+	tests/site/up --reuse --python $(VENV)
+
+site-down: ## end the test site
+	tests/site/down
+
+bench: install ## the figures of the README
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,95 @@
+"""A Prefect server of one's own, for the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpc_bridge.errors import ServerUnreachable
+
+START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+
+
+@contextmanager
+def own_server(
+    home: Path, *, host: str = "127.0.0.1", waiting: Callable[[float], None] = lambda _: None
+) -> Iterator[str]:
+    """Start a server on a free port with SQLite under ``home``; yields its API address.
+
+    ``waiting`` is called with the seconds since the start. Raises ServerUnreachable with the end of
+    the server's log when it does not come up within two minutes.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    port = _free_port(host)
+    log = home / "server.log"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+    } | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
+    }
+    command = ["-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/api"
+        _wait_until_healthy(url, process, log, waiting)
+        yield url
+    finally:
+        _stop(process)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(
+    url: str, process: subprocess.Popen[bytes], log: Path, waiting: Callable[[float], None]
+) -> None:
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < START_SECONDS:
+        waiting(elapsed)
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  our own address
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    raise ServerUnreachable(f"the Prefect server did not start; the end of {log}:\n{tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and what it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(_STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        else:
+            return
