@@ -22,7 +22,7 @@ from hpc_bridge.workers.submission import job_script
 def rendered_script(entrypoint: str | None, assignments: Sequence[str], pool: str | None) -> str:
     """The script as it would be submitted. Raises InvalidJobSpec, TemplateError, WorkPoolError."""
     variables = _decorator_variables(entrypoint) | _assigned(assignments)
-    configuration = run_coro_as_sync(_configuration(variables, pool))
+    configuration: BatchJobConfiguration = run_coro_as_sync(_configuration(variables, pool))
     comment = entrypoint.rpartition(":")[2] if entrypoint else "hpc-bridge render"
     return job_script(configuration, configuration.spec(new_submission_id(), comment))
 
@@ -31,7 +31,7 @@ def _decorator_variables(entrypoint: str | None) -> dict[str, Any]:
     if entrypoint is None:
         return {}
     try:
-        flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+        flow: Any = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     except (ScriptError, ImportError, AttributeError, ValueError, FileNotFoundError) as error:
         raise InvalidJobSpec(f"{entrypoint!r} cannot be loaded: {error}") from error
     if not isinstance(flow, BatchFlow):
@@ -61,6 +61,7 @@ async def _configuration(variables: dict[str, Any], pool: str | None) -> BatchJo
                 template = (await client.read_work_pool(pool)).base_job_template
             except ObjectNotFound:
                 raise WorkPoolError(f"there is no work pool {pool!r} on the server") from None
-        return await BatchJobConfiguration.from_template_and_values(
+        configuration: BatchJobConfiguration = await BatchJobConfiguration.from_template_and_values(
             base_job_template=template, values=variables, client=client
         )
+        return configuration

@@ -38,6 +38,7 @@ from hpc_bridge.workers.submission import (
     EXECUTE,
     Submission,
     api_url,
+    bundle_key,
     connection_of,
     is_loopback,
     job_script,
@@ -243,6 +244,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
     async def _submit_job(
         self, flow_run: FlowRun, configuration: BatchJobConfiguration, *, reraise: bool = True
     ) -> Submission:
+        await self._keep_results(configuration)
         flow = configuration._related_objects.get("flow")
         comment = " / ".join(
             part for part in (configuration.name, flow.name if flow else None) if part
@@ -261,6 +263,16 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             await self.client.update_flow_run(flow_run.id, infrastructure_pid=reference)
         await self._propose_queued(flow_run, submission)
         return submission
+
+    async def _keep_results(self, configuration: BatchJobConfiguration) -> None:
+        """Give a deployment's flow the pool's result storage; a bundled flow has it already."""
+        block_id = self.work_pool.storage_configuration.default_result_storage_block_id
+        if bundle_key(configuration.command) is not None or block_id is None:
+            return
+        block = await self.client.read_block_document(block_id)
+        if block.block_type is not None:
+            slug = f"{block.block_type.slug}/{block.name}"
+            configuration.env.setdefault("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", slug)
 
     async def _propose_queued(self, flow_run: FlowRun, submission: Submission) -> None:
         """Pending named Queued, unless the job has begun already."""

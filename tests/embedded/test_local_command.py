@@ -27,6 +27,9 @@ DEADLINE = 20.0
 GATED = "until [ -e gate ]; do sleep 0.02; done\n"
 """A script that runs until the test opens its gate."""
 
+LONG = f"120.{os.getpid()}"
+"""Seconds that a script sleeps; they tell its processes from those of other test runs."""
+
 
 class Site:
     """A state directory, a folder to work in, and the scheduler as the cluster uses it."""
@@ -119,6 +122,10 @@ def processes(wanted: Callable[[list[str]], bool], file: str = "cmdline") -> lis
             if wanted(words):
                 found.append(int(folder.name))
     return found
+
+
+def sleepers() -> list[int]:
+    return processes(lambda argv: argv[:2] == ["sleep", LONG])
 
 
 def parent(process: int) -> int:
@@ -307,11 +314,10 @@ def test_the_walltime_ends_a_job(site: Site) -> None:
 def test_a_job_that_ignores_term_is_killed_with_all_it_started(site: Site) -> None:
     body = (
         "trap '' TERM\n"
-        "setsid --fork bash -c 'trap \"\" TERM; env -u HPC_BRIDGE_LOCAL_JOB sleep 297.5' \n"
-        "sleep 297.5 & sleep 297.5"
+        f"setsid --fork bash -c 'trap \"\" TERM; env -u HPC_BRIDGE_LOCAL_JOB sleep {LONG}' \n"
+        f"sleep {LONG} & sleep {LONG}"
     )
     job = site.submit(body)
-    sleepers = lambda: processes(lambda argv: argv[:2] == ["sleep", "297.5"])  # noqa: E731
     until(lambda: len(sleepers()) == 3, "what the job starts")
     begun = time.monotonic()
     site.cancel(job)
@@ -325,9 +331,9 @@ def test_a_job_that_ignores_term_is_killed_with_all_it_started(site: Site) -> No
 
 
 def test_what_a_script_leaves_behind_dies_with_the_job(site: Site) -> None:
-    job = site.submit("setsid --fork sleep 298.5; sleep 298.5 & exit 0")
+    job = site.submit(f"setsid --fork sleep {LONG}; sleep {LONG} & exit 0")
     assert site.end(job).state is JobState.COMPLETED
-    assert processes(lambda argv: argv[:2] == ["sleep", "298.5"]) == []
+    assert sleepers() == []
 
 
 def test_a_pending_job_that_is_cancelled_never_runs(site: Site) -> None:
@@ -380,7 +386,7 @@ def test_a_signal_reaches_the_script(site: Site) -> None:
 
 
 def test_a_job_whose_keeper_is_killed_is_a_node_failure(site: Site) -> None:
-    job = site.submit("setsid --fork sleep 299.5; echo $$ > leader; touch ready\n" + GATED)
+    job = site.submit(f"setsid --fork sleep {LONG}; echo $$ > leader; touch ready\n" + GATED)
     until((site.work / "ready").exists, "the script")
     leader = Path("/proc", (site.work / "leader").read_text().strip())
     os.kill(site.keeper(job), signal.SIGKILL)
