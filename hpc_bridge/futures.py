@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobSpec, JobStatus
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.outcome import is_settled, settle
+from hpc_bridge.outcome import is_settled, is_unexplained, settle
 from hpc_bridge.reference import JobReference
 from hpc_bridge.watcher import WatchedJob, Watcher
 
@@ -82,9 +82,18 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
                     await self._settle(watch.job.done.result())
                     # A run that is to be retried or resumed goes on in another job.
                     watch = self._reference = None
+            if watch is not None and self._final_state and is_unexplained(self._final_state):
+                await self._explain(watch.job)
         finally:
             if watch is not None:
                 watch.watcher.forget(watch.job)
+
+    async def _explain(self, job: WatchedJob) -> None:
+        """A signal ended the flow: the scheduler knows why as soon as it has ended the job."""
+        limit = 2 * self._poll_interval + _SETTLING_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._settle(await job.over())
 
     async def _wait_for_news(self, watch: _Watch | None, remaining: float | None) -> None:
         """Until the run is over, the job is over, or it is time to look again."""
@@ -93,15 +102,15 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         flow_run = asyncio.ensure_future(super().wait_async(timeout=limit))
         waiting: list[asyncio.Future[Any]] = [flow_run]
         if watch is not None:
-            waiting.append(asyncio.wrap_future(watch.job.done))
+            waiting.append(asyncio.ensure_future(watch.job.over()))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if flow_run.done():
                 flow_run.result()
         finally:
-            flow_run.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await flow_run
+            for future in waiting:
+                future.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _watch(self) -> _Watch | None:
         if self._reference is None:
@@ -120,7 +129,9 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         if run is None:
             return
         async with get_client() as client:
-            give_up = time.monotonic() + _SETTLING_SECONDS
+            record = await asyncio.to_thread(run.exit_record)
+            ran = record is not None and record.stage == "flow"
+            give_up = time.monotonic() + (_SETTLING_SECONDS if ran else 0.0)
             while time.monotonic() < give_up:
                 state = (await client.read_flow_run(self.flow_run_id)).state
                 if state is not None and is_settled(state, status):

@@ -13,8 +13,10 @@ from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.records import ExitRecord
 
-# Set by the engine or the supervisor, which cannot know why a signal came.
-_GENERIC = frozenset({"Crashed", "Terminated"})
+# Set by the supervisor, which cannot know why a signal came.
+_UNEXPLAINED_NAMES = frozenset({"Killed", "Terminated"})
+# The engine's own words for the same, in a state named Crashed (Prefect 3.8, sync and async flows).
+_UNEXPLAINED_MESSAGES = ("aborted by a termination signal", "cancelled by the runtime environment")
 
 _NAMES = {
     JobState.TIMEOUT: "WalltimeExceeded",
@@ -59,11 +61,20 @@ async def settle(
 def is_settled(state: State[Any], status: JobStatus) -> bool:
     """Whether the flow run's state stands although its job is over."""
     if state.is_final():
-        unexplained = state.is_crashed() and state.name in _GENERIC
         # A flow that ended by itself is not renamed after what became of its job.
-        return not (unexplained and status.state in {*_NAMES, JobState.CANCELLED})
+        return not (is_unexplained(state) and status.state in {*_NAMES, JobState.CANCELLED})
     # Paused and suspended runs, and those that wait for their retry, end their job and go on later.
     return state.is_paused() or state.is_scheduled()
+
+
+def is_unexplained(state: State[Any]) -> bool:
+    """Whether a signal ended the flow and only the scheduler knows why it came."""
+    if not state.is_crashed():
+        return False
+    message = state.message or ""
+    return state.name in _UNEXPLAINED_NAMES or any(
+        words in message for words in _UNEXPLAINED_MESSAGES
+    )
 
 
 def final_state(

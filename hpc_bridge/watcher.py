@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -40,6 +41,10 @@ class WatchedJob:
     latest: JobStatus | None = None
     watchers: int = 0
     absent_since: datetime | None = None
+
+    async def over(self) -> JobStatus:
+        """The terminal status; others go on waiting when this caller gives up."""
+        return await asyncio.shield(asyncio.wrap_future(self.done))
 
 
 class Watcher:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import Any
 from uuid import UUID
@@ -42,12 +43,18 @@ async def main() -> int:
             return 0
         if hooks_ran and not record.cause:
             return 0
-        name = record.cause or ("Terminated" if record.terminated else "Crashed")
+        name = record.cause or _name(record)
         crashed: State[Any] = Crashed(name=name, message=message(record))
         await client.set_flow_run_state(flow_run_id, crashed, force=True)
         if not hooks_ran:
             await hooks.run_crashed_hooks(flow_run, crashed)
     return 0
+
+
+def _name(record: ExitRecord) -> str:
+    if record.terminated:
+        return "Terminated"
+    return "Killed" if record.signal == signal.SIGKILL else "Crashed"
 
 
 def message(record: ExitRecord) -> str:

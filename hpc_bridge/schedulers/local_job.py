@@ -91,6 +91,8 @@ class Keeper:
         try:
             leader = start_script(self._record, self._request, self._folder, started)
             status = self._watch(leader, waking)
+            if status is None:  # at once with its children, or it may still see them die and exit
+                send({-leader}, signal.SIGKILL)
             status = kill_all(self._processes).get(leader, status)
         except StartFailed as failure:
             self._record.exit_code = failure.exit_code

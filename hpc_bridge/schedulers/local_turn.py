@@ -101,6 +101,9 @@ class Turn:
                     return
             except _Held:
                 self.release()
+            except Cancelled:
+                self._leave_queue()
+                raise
 
     def release(self) -> None:
         """Give the slots back."""

@@ -197,8 +197,8 @@ def _error(answer: Answer, kind: type[CommandError], what: str) -> CommandError:
     words = answer.stderr.strip() or answer.stdout.strip() or "no message"
     if answer.exit_code == 127:
         return CommandNotFound(
-            f"{what}: {words}. Run this where Slurm's commands are on PATH (a login node), or use"
-            " the embedded scheduler of this machine with HPC_BRIDGE_SCHEDULER=local.",
+            f"a command of Slurm was not found ({words}). Run this where they are on PATH (a login"
+            " node), or use the embedded scheduler of this machine: HPC_BRIDGE_SCHEDULER=local.",
             command=answer.command,
             exit_code=127,
             stderr=answer.stderr,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import copyreg
 import dataclasses
+import getpass
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TagsContext
 from prefect.flows import Flow
 
-from hpc_bridge.errors import BundleError
+from hpc_bridge.errors import BundleError, NotOwned
 from hpc_bridge.journal import check_owner, shared_directory_errors, write_private
 
 FORMAT = 1
@@ -154,22 +155,31 @@ class BundleStore:
                 raise
         return key
 
-    def link(self, key: str, run_dir: Path) -> None:
-        """Put a bundle into a run directory; it stays in the store for a retry of the run.
+    def check(self, key: str) -> None:
+        """Raise NotOwned unless this account owns the bundle, whose code will run as this account.
 
-        Raises NotOwned for a bundle of another account, whose code would run as this one.
+        Raises BundleError when there is none.
         """
         folder = self._folder / str(uuid.UUID(key))
+        advice = (
+            f"this worker runs as {getpass.getuser()} and takes only runs that {getpass.getuser()}"
+            " has submitted; submit to the work pool of your own account"
+        )
         try:
-            check_owner(self._shared)
-            check_owner(folder)
-        except (FileNotFoundError, PermissionError) as error:
-            raise BundleError(
-                f"there is no bundle {key} in {self._folder} that this account can read ({error});"
-                " a run must be submitted to the pool of the account whose worker takes it"
+            for path in (self._shared, folder, *folder.iterdir()):
+                check_owner(path)
+        except (NotOwned, PermissionError) as error:
+            raise NotOwned(
+                f"the run's bundle belongs to another account: {error}; {advice}"
             ) from error
-        for path in folder.iterdir():
-            check_owner(path)
+        except FileNotFoundError as error:
+            raise BundleError(
+                f"the run's bundle is gone: {error}; submit the flow again"
+            ) from error
+
+    def link(self, key: str, run_dir: Path) -> None:
+        """Put a bundle into a run directory; it stays in the store for a retry of the run."""
+        for path in (self._folder / key).iterdir():
             with shared_directory_errors(self._shared):
                 os.link(path, run_dir / path.name)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
 from abc import ABC
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 import anyio
@@ -114,7 +114,6 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         if flow.should_validate_parameters:
             flow.validate_parameters(parameters)
         flow = await self._with_result_storage(flow)
-        job_variables = _called_here(job_variables)
         configuration = await self._configuration(job_variables)
         self._check_api_url(configuration)
         job_script(configuration, configuration.spec("hb", "comment"))
@@ -131,7 +130,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             flow=flow,
             parameters=parameters,
             shown_parameters=_shown(flow, parameters),
-            job_variables=job_variables | {"command": command},
+            job_variables=_pinned(configuration) | job_variables | {"command": command},
             configuration=configuration,
         )
 
@@ -215,7 +214,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         watched = submission.connection.watcher.watch(
             submission.job_id, submission.run.submission_id
         )
-        status = await asyncio.wrap_future(watched.done)
+        status = await watched.over()
         state = await settle(self.client, flow_run.id, status, submission.run, submission.spec)
         record = await asyncio.to_thread(submission.run.exit_record)
         settled = state is not None and not state.is_running()
@@ -313,8 +312,13 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             )
 
 
-def _called_here(job_variables: dict[str, Any]) -> dict[str, Any]:
-    return {"called_from": os.getcwd()} | job_variables  # noqa: PTH109  a str for JSON
+def _pinned(configuration: BatchJobConfiguration) -> dict[str, Any]:
+    """What the caller's own surroundings decide, for a worker that has others."""
+    return load_settings().job_variables() | {
+        "called_from": str(Path.cwd()),
+        "python": configuration.interpreter,
+        "shared_dir": str(configuration.shared),
+    }
 
 
 def _shown(flow: Flow[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ cgroup_removed() {
 
 # Ends every process of the site; mounts and network go with them. Files stay.
 stop_site() {
-    local holder init net
+    local holder init
     if holder=$(holder_pid); then
         init=$(init_pid || :)
         kill -9 "$holder"
@@ -81,10 +81,15 @@ stop_site() {
         wait_until 10 process_gone "$holder" || echo "process $holder does not end" >&2
         [ -z "$init" ] || wait_until 10 process_gone "$init" || echo "process $init does not end" >&2
     fi
-    net=$(setting net)
-    [ -z "$net" ] || ip link del "$(uplink_name "$net")" 2>/dev/null || :
+    # The host's end of the cable goes with the site's network, but not at once.
+    wait_until 5 uplink_gone || echo "network link $(cat "$SITE/uplink") stays" >&2
     remove_cgroups
-    rm -f "$SITE/pid" "$SITE/cgroups"
+    rm -f "$SITE/pid" "$SITE/cgroups" "$SITE/uplink"
 }
 
-uplink_name() { echo "hpcbsite$1"; }
+# SITE/uplink holds name and index: another site may have the name by now, but never the index.
+uplink_gone() {
+    local name index
+    read -r name index 2>/dev/null <"$SITE/uplink" || return 0
+    [ "$(cat "/sys/class/net/$name/ifindex" 2>/dev/null)" != "$index" ]
+}
