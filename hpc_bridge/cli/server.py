@@ -22,15 +22,21 @@ _STOP_SECONDS = 10.0
 
 @contextmanager
 def own_server(
-    home: Path, *, host: str = "127.0.0.1", waiting: Callable[[float], None] = lambda _: None
+    home: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    waiting: Callable[[float], None] = lambda _: None,
 ) -> Iterator[str]:
-    """Start a server on a free port with SQLite under ``home``; yields its API address.
+    """Start a server with SQLite under ``home``; yields its API address.
+
+    The port is a free one unless it is given.
 
     ``waiting`` is called with the seconds since the start. Raises ServerUnreachable with the end of
     the server's log when it does not come up within two minutes.
     """
     home.mkdir(parents=True, exist_ok=True)
-    port = _free_port(host)
+    port = port or _free_port(host)
     log = home / "server.log"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")

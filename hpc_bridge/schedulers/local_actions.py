@@ -4,7 +4,6 @@ Standard library only (see ``local_directives``).
 """
 
 # pathlib is not used: importing it takes as long as all else that a start does.
-# ruff: noqa: PTH100, PTH109, PTH118, PTH120, PTH123
 from __future__ import annotations
 
 import errno

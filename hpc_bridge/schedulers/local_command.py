@@ -10,7 +10,6 @@ Python the standard library only: a start takes some 30 ms.
 """
 
 # pathlib is not used: importing it takes as long as all else that a start does.
-# ruff: noqa: PTH100, PTH120
 from __future__ import annotations
 
 import os

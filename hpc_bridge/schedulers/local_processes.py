@@ -4,7 +4,6 @@ Standard library only (see ``local_directives``).
 """
 
 # pathlib is not used: importing it takes as long as all else that a start does.
-# ruff: noqa: PTH123, PTH208
 from __future__ import annotations
 
 import os

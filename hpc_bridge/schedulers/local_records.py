@@ -15,7 +15,6 @@ Standard library only (see ``local_directives``).
 """
 
 # pathlib is not used: importing it takes as long as all else that a start does.
-# ruff: noqa: PTH102, PTH103, PTH105, PTH108, PTH116, PTH118, PTH123, PTH208
 from __future__ import annotations
 
 import fcntl

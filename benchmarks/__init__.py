@@ -1,0 +1,1 @@
+"""What hpc-bridge costs, as ratios against named baselines: ``python -m benchmarks``."""

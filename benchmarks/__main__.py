@@ -1,0 +1,80 @@
+"""``python -m benchmarks [--only NAME]... [--scheduler slurm|local] [--site DIR] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.places import NoSite, Place, test_site, this_machine
+from benchmarks.rows import Row, table
+from hpc_bridge.cli.server import own_server
+
+NAMES = ("node", "submission", "polling", "results")
+_NEED_SERVER = {"node", "submission"}
+
+
+def main() -> None:
+    """Bring up what is needed, run, print a table per benchmark as it comes."""
+    options = _options()
+    names = options.only or NAMES
+    began = time.monotonic()
+    with ExitStack() as stack:
+        place = stack.enter_context(_place(options))
+        api_url = stack.enter_context(_server()) if _NEED_SERVER & set(names) else None
+        print(f"{place.description}; {os.cpu_count()} cores; Python {sys.version.split()[0]}")
+        for name in names:
+            argv = [sys.executable, "-m", "benchmarks.inside", name]
+            argv += [place.scheduler, str(place.shared), *(["--quick"] if options.quick else [])]
+            answer = json.loads(place.run(argv, api_url).splitlines()[-1])
+            print(f"\n{table(answer['title'], [Row(**row) for row in answer['rows']])}", flush=True)
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--only", action="append", choices=NAMES, help="may be given several times")
+    parser.add_argument(
+        "--scheduler",
+        choices=("slurm", "local"),
+        help="default: the Slurm test site where it can be, else the embedded scheduler",
+    )
+    parser.add_argument("--site", type=Path, help="folder of a test site that is up already")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    return parser.parse_args()
+
+
+@contextmanager
+def _place(options: argparse.Namespace) -> Iterator[Place]:
+    with ExitStack() as stack:
+        if options.scheduler == "local":
+            yield stack.enter_context(this_machine())
+            return
+        try:
+            place = stack.enter_context(test_site(options.site))
+        except NoSite as reason:
+            if options.scheduler == "slurm":
+                raise SystemExit(f"benchmarks: {reason}") from None
+            print(f"no test site, so on the embedded scheduler: {reason}")
+            place = stack.enter_context(this_machine())
+        yield place
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """Within reach of the nodes of a test site."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hpc-bridge-benchmarks-server-") as home,
+        own_server(Path(home), host="0.0.0.0") as url,
+    ):
+        yield url
+
+
+if __name__ == "__main__":
+    main()
