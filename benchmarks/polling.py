@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections import Counter
-from concurrent.futures import wait
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 
 from benchmarks.rows import Row, Run
 from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobId
 from hpc_bridge.journal import new_submission_id
-from hpc_bridge.watcher import Watcher
+from hpc_bridge.watcher import WatchedJob, Watcher
 
 TITLE = "polling: commands to the scheduler"
-INTERVAL = 1.5
+INTERVAL = 1.0
+_PROCESSES = 4
 _LONGEST_WAIT = 60.0
+
+Job = tuple[JobId, str]
 
 
 def measure(run: Run) -> list[Row]:
-    """Submit, watch for some polls, cancel, and look on for as long again."""
+    """Submit, watch for some polls, alone and in several processes, cancel, and look on."""
     live = 200 if run.scheduler == "slurm" else 40
-    polls = 4 if run.quick else 10
+    polls = 5 if run.quick else 10
     connection = connect(run.scheduler, run.shared, INTERVAL)
-    cluster, watcher = connection.cluster, connection.watcher
+    cluster = connection.cluster
     jobs = [_submit(cluster) for _ in range(live)]
     try:
+        together = _several_processes(run, jobs, polls)
         before = cluster.counters.copy()
-        polled = _after_polls(watcher, polls)
-        watched = [watcher.watch(job_id, name) for job_id, name in jobs]
-        if not polled.wait(_LONGEST_WAIT):
-            raise TimeoutError(f"fewer than {polls} polls in {_LONGEST_WAIT:g} s")
+        watched = _watch(connection.watcher, jobs, polls)
         asked = cluster.counters - before
         known = sum(job.latest is not None for job in watched)
     finally:
@@ -44,27 +47,33 @@ def measure(run: Run) -> list[Row]:
     quiet = cluster.counters - before
     return [
         Row(
-            f"{live} live jobs, {polls} polls: commands per poll",
-            f"{asked.total() / polls:g} ({_words(asked)})",
+            f"{live} live jobs: commands per poll",
+            f"{asked.total() / polls:g} ({polls} polls: {_words(asked)})",
             f"{live} one per job",
             asked.total() / polls / live,
             "1",
         ),
+        Row(
+            f"  {_PROCESSES} processes: commands per interval, in all",
+            f"{together:.2f}",
+            f"{_PROCESSES} one each",
+            together / _PROCESSES,
+        ),
         Row("  jobs whose state is known", f"{known}", target=f"{live}"),
-        Row("  ends known after scancel", f"{live - missing} in {until_known:.1f} s"),
-        Row(f"no live job, {polls * INTERVAL:g} s: commands", _words(quiet), target="0"),
+        Row("  ends known after cancelling", f"{live - missing} in {until_known:.1f} s"),
+        Row("no live job: commands", f"{_words(quiet)} in {polls * INTERVAL:g} s", target="0"),
     ]
 
 
-def _submit(cluster: Cluster) -> tuple[JobId, str]:
+def _submit(cluster: Cluster) -> Job:
     name = new_submission_id()
     directives = ("--mem=1M", "--time=10", "--output=/dev/null", f"--job-name={name}")
     lines = ["#!/bin/bash", *(f"#SBATCH {directive}" for directive in directives), "sleep 600\n"]
     return cluster.submit("\n".join(lines), name), name
 
 
-def _after_polls(watcher: Watcher, number: int) -> threading.Event:
-    """Set as soon as the watcher's own thread has polled so often."""
+def _watch(watcher: Watcher, jobs: Sequence[Job], polls: int) -> list[WatchedJob]:
+    """Watch ``jobs`` until the watcher's own thread has polled so often."""
     reached = threading.Event()
     poll, done = watcher.poll, 0
 
@@ -72,12 +81,32 @@ def _after_polls(watcher: Watcher, number: int) -> threading.Event:
         nonlocal done
         usable = poll()
         done += 1
-        if done == number:
+        if done == polls:
             reached.set()
         return usable
 
     watcher.poll = counted  # type: ignore[method-assign]
-    return reached
+    watched = [watcher.watch(job_id, name) for job_id, name in jobs]
+    if not reached.wait(_LONGEST_WAIT):
+        raise TimeoutError(f"fewer than {polls} polls in {_LONGEST_WAIT:g} s")
+    return watched
+
+
+def _several_processes(run: Run, jobs: Sequence[Job], polls: int) -> float:
+    """Commands of all processes per interval of the time in which they watch."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(_PROCESSES, mp_context=spawn) as pool:
+        watching = [pool.submit(_watch_alone, run, jobs, polls) for _ in range(_PROCESSES)]
+        commands, began, ended = zip(*(future.result() for future in watching), strict=True)
+    return sum(commands) / ((max(ended) - min(began)) / INTERVAL)
+
+
+def _watch_alone(run: Run, jobs: Sequence[Job], polls: int) -> tuple[int, float, float]:
+    """(commands, start, end) of one process."""
+    connection = connect(run.scheduler, run.shared, INTERVAL)
+    began = time.monotonic()
+    _watch(connection.watcher, jobs, polls)
+    return connection.cluster.counters.total(), began, time.monotonic()
 
 
 def _words(commands: Counter[str]) -> str:

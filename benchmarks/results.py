@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from prefect import flow
 from prefect.results import ResultStore
 
 from benchmarks.rows import Row, Run, milliseconds
@@ -19,29 +18,24 @@ TITLE = "results: write and read back on the shared directory"
 MIB = 2**20
 
 
-@flow
-def nothing() -> None:
-    """Has the default serializer."""
-
-
 def measure(run: Run) -> list[Row]:
     """The same random bytes both ways, in turn."""
     folder = run.shared / "results" / "benchmark"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     storage = ClusterStorage(site="benchmark", basepath=str(folder))
-    store = ResultStore().update_for_flow(nothing.with_options(result_storage=storage))
+    store = ResultStore(result_storage=storage)
     rows = []
     for size in (1, 10) if run.quick else (1, 10, 100):
         content = os.urandom(size * MIB)
         kept, plain = [], []
-        for number in range(3 if size == 100 else 5):
-            plain.append(_seconds(lambda: _through_file(folder / f"plain-{number}", content)))
-            kept.append(_seconds(lambda: _through_store(store, f"stored-{number}", content)))
+        for number in range(5):
+            plain.append(_seconds(_through_file, folder / f"plain-{number}", content))
+            kept.append(_seconds(_through_store, store, f"stored-{number}", content))
         for path in folder.iterdir():
             path.unlink()
         rows.append(
             Row(
-                f"{size} MiB of bytes",
+                f"{size} MiB of bytes (median of {len(kept)})",
                 milliseconds(kept),
                 f"{milliseconds(plain)} plain file",
                 median(kept) / median(plain),
@@ -67,7 +61,7 @@ def _through_store(store: ResultStore, key: str, content: bytes) -> None:
         raise ValueError(f"{key} does not hold what was written")
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(call: Callable[..., None], *args: Any) -> float:
     began = time.perf_counter()
-    call()
+    call(*args)
     return time.perf_counter() - began

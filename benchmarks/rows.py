@@ -45,7 +45,7 @@ def table(title: str, rows: Sequence[Row]) -> str:
     """The rows as aligned text under their title."""
     cells = [("", "measured", "baseline", "ratio", "target")]
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+        ratio = "" if row.ratio is None else f"{row.ratio:.3g} x"
         cells.append((row.what, row.measured, row.baseline, ratio, row.target))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

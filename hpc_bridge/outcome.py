@@ -102,8 +102,9 @@ def final_state(
 
 def _ending(status: JobStatus, record: ExitRecord | None) -> str:
     where = f" on {status.nodes}" if status.nodes else ""
-    code = status.exit_code if status.exit_code is not None else (record and record.exit_code)
-    signal = status.signal or (record and record.signal)
+    # The job's own record first: sacct before 26.05 takes 128 from higher codes (143 is "15:0").
+    code = record.exit_code if record is not None else status.exit_code
+    signal = record.signal if record is not None and record.signal else status.signal
     if status.state is JobState.LOST:
         return f"is {status.reason}, and left no exit record" if not record else "left the queue"
     if signal:

@@ -54,7 +54,7 @@ _STATES = {
     "BOOT_FAIL": JobState.BOOT_FAIL,
     "DEADLINE": JobState.DEADLINE,
 }
-_HELD_REASONS = re.compile(r"JobHeld|JobHoldMaxRequeue|requeued held", re.IGNORECASE)
+_HELD_REASONS = re.compile(r"JobHeld|JobHoldMaxRequeue|held state", re.IGNORECASE)
 _CANCELLED_BY = re.compile(r"CANCELLED by (\S+)")
 
 _UNAVAILABLE = re.compile(
@@ -214,7 +214,8 @@ def _error(answer: Answer, kind: type[CommandError], what: str) -> CommandError:
 
 
 def _rows(answer: Answer, width: int) -> Iterator[list[str]]:
-    for line in answer.stdout.splitlines():
+    # Not splitlines: a name may hold what Unicode counts as a line break.
+    for line in answer.stdout.split("\n"):
         fields = line.split(SEPARATOR)
         if len(fields) == width:
             yield [field.strip() for field in fields]
@@ -251,8 +252,8 @@ def _queue_status(row: list[str]) -> JobStatus:
         reason=_text(reason),
         nodes=_text(nodes),
         submitted=_time(submitted),
-        # squeue's %S is the expected start of a job that waits.
-        started=None if state.is_waiting else start,
+        # squeue's %S is the expected start of a job that waits, and the end of one that never ran.
+        started=None if state.is_waiting or not nodes else start,
         estimated_start=start if state.is_waiting else None,
         ended=_time(ended) if state.is_terminal else None,
     )

@@ -111,6 +111,8 @@ def _plain(flow: Flow[..., Any]) -> Flow[..., Any]:
     for name in _BOUND_ONLY:
         plain.__dict__.pop(name, None)
     plain.__class__ = Flow
+    # Checked and converted by the caller, whose annotations may name what is not on the node.
+    plain.should_validate_parameters = False
     # With an execution launcher of its own a flow is bundled without a list of packages.
     plain.launcher = {"execution": launcher.get("execution") or DEFAULT_LAUNCHER}
     parent = FlowRunContext.get()

@@ -112,7 +112,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         Raises InvalidJobSpec, TemplateError, BundleError or SharedDirectoryError.
         """
         if flow.should_validate_parameters:
-            flow.validate_parameters(parameters)
+            parameters = flow.validate_parameters(parameters)
         flow = await self._with_result_storage(flow)
         configuration = await self._configuration(job_variables)
         self._check_api_url(configuration)

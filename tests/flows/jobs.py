@@ -46,7 +46,7 @@ def square(x: int) -> int:
     return x * x
 
 
-def note_hook(_flow: Any, flow_run: Any, state: Any) -> None:
+def note_hook(flow: Any, flow_run: Any, state: Any) -> None:
     """Hooks leave a file, so that a test sees that they ran, and how often."""
     folder = pathlib.Path(os.environ["HOOK_DIR"])
     with (folder / f"{flow_run.id}.{state.type.value}").open("a") as file:

@@ -50,7 +50,21 @@ def test_a_bare_number_of_memory_is_refused_because_schedulers_disagree_on_its_u
 
 @pytest.mark.parametrize(
     "written",
-    ["banana", "", " ", "G", "-1G", "1,5G", "16 gigs", "16Gb/s", "1e3M", "16G 8G", True, None, b"1G"],
+    [
+        "banana",
+        "",
+        " ",
+        "G",
+        "-1G",
+        "1,5G",
+        "16 gigs",
+        "16Gb/s",
+        "1e3M",
+        "16G 8G",
+        True,
+        None,
+        b"1G",
+    ],
 )
 def test_what_is_no_amount_of_memory_is_refused_and_shown(written: object) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(written))):
