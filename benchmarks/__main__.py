@@ -17,7 +17,7 @@ from benchmarks.rows import Row, table
 from hpc_bridge.cli.server import own_server
 
 NAMES = ("node", "submission", "polling", "results")
-_NEED_SERVER = {"node", "submission"}
+_NEED_SERVER = {"node", "submission", "results"}
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     began = time.monotonic()
     with ExitStack() as stack:
         place = stack.enter_context(_place(options))
-        api_url = stack.enter_context(_server()) if _NEED_SERVER & set(names) else None
+        api_url = stack.enter_context(_server(place)) if _NEED_SERVER & set(names) else None
         print(f"{place.description}; {os.cpu_count()} cores; Python {sys.version.split()[0]}")
         for name in names:
             argv = [sys.executable, "-m", "benchmarks.inside", name]
@@ -67,11 +67,11 @@ def _place(options: argparse.Namespace) -> Iterator[Place]:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
-    """Within reach of the nodes of a test site."""
+def _server(place: Place) -> Iterator[str]:
+    host = "0.0.0.0" if place.enter else "127.0.0.1"
     with (
         tempfile.TemporaryDirectory(prefix="hpc-bridge-benchmarks-server-") as home,
-        own_server(Path(home), host="0.0.0.0") as url,
+        own_server(Path(home), host=host) as url,
     ):
         yield url
 

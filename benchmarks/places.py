@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,11 +37,11 @@ class Place:
         """What ``argv``, run in the checkout, prints; its stderr passes through."""
         variables = {
             "PREFECT_API_URL": f"http://{self.host}:{urlsplit(api_url or '').port or 1}/api",
-            "PREFECT_HOME": f"{self.shared}/prefect",
+            "PREFECT_HOME": f"{self.shared}-prefect",
             "PREFECT_LOGGING_LEVEL": "WARNING",
             "HPC_BRIDGE_SCHEDULER": self.scheduler,
             "HPC_BRIDGE_SHARED_DIR": str(self.shared),
-            "HPC_BRIDGE_CONFIG": f"{self.shared}/no-user-file.toml",
+            "HPC_BRIDGE_CONFIG": f"{self.shared}-no-user-file.toml",
         }
         if self.enter:
             named = [word for item in variables.items() for word in ("--env", "=".join(item))]
@@ -63,7 +63,8 @@ class Place:
 def this_machine() -> Iterator[Place]:
     """The embedded scheduler in a new folder."""
     with tempfile.TemporaryDirectory(prefix="hpc-bridge-benchmarks-") as folder:
-        yield Place("local", "embedded scheduler", Path(folder) / "shared", "127.0.0.1")
+        shared = Path(folder) / "shared"
+        yield Place("local", "embedded scheduler", shared, host="127.0.0.1")
 
 
 @contextmanager
@@ -72,26 +73,33 @@ def test_site(folder: Path | None) -> Iterator[Place]:
 
     Raises NoSite.
     """
-    if folder is not None:
-        yield _site_place(folder)
-        return
-    folder = CHECKOUT / "build" / "site-benchmarks"
-    command = [SITE_SCRIPTS / "up", "--site", folder, "--python", sys.prefix]
+    with nullcontext(folder) if folder else _new_site() as site:
+        settings = (site / "settings").read_text().splitlines()
+        known = dict(line.split("=", 1) for line in settings)
+        enter = (str(SITE_SCRIPTS / "enter"), "--site", str(site))
+        shared = f"/shared/benchmarks-{os.getpid()}"
+        try:
+            yield Place(
+                scheduler="slurm",
+                description=f"test site, {known['version']}",
+                shared=Path(shared),
+                host=f"10.77.{known['net']}.254",
+                enter=enter,
+            )
+        finally:
+            subprocess.run([*enter, "rm", "-rf", shared, f"{shared}-prefect"], check=False)
+
+
+@contextmanager
+def _new_site() -> Iterator[Path]:
+    site = CHECKOUT / "build" / "site-benchmarks"
+    command = [SITE_SCRIPTS / "up", "--site", site, "--python", sys.prefix]
     up = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if up.returncode == _CANNOT_HOST:
         raise NoSite(up.stdout.splitlines()[-1])
     if up.returncode != 0:
         raise SystemExit(f"{up.stdout}\nbenchmarks: the test site did not come up")
     try:
-        yield _site_place(folder)
+        yield site
     finally:
-        subprocess.run([SITE_SCRIPTS / "down", "--site", folder], check=True)
-
-
-def _site_place(folder: Path) -> Place:
-    settings = dict(line.split("=", 1) for line in (folder / "settings").read_text().splitlines())
-    shared = Path("/shared") / f"benchmarks-{os.getpid()}"
-    enter = (str(SITE_SCRIPTS / "enter"), "--site", str(folder))
-    return Place(
-        "slurm", f"test site, {settings['version']}", shared, f"10.77.{settings['net']}.254", enter
-    )
+        subprocess.run([SITE_SCRIPTS / "down", "--site", site], check=True)

@@ -61,8 +61,8 @@ def measure(run: Run) -> list[Row]:
     try:
         for number in range(5 if run.quick else 20):
             with parts.timing():
-                flows.append(_seconds(lambda: jobs.append(batch.submit(number).job_id)))
-            bare.append(_seconds(lambda: jobs.append(_submit(command, script))))
+                flows.append(_seconds(jobs, lambda n: batch.submit(n).job_id, number))
+            bare.append(_seconds(jobs, _submit, command, script))
     finally:
         cluster.cancel([JobId(job) for job in jobs])
     return _rows(flows, bare, parts, command)
@@ -73,9 +73,9 @@ def _submit(command: list[str], script: str) -> str:
     return done.stdout.strip().partition(";")[0]
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(jobs: list[str], submit: Callable[..., str], *args: Any) -> float:
     began = time.perf_counter()
-    call()
+    jobs.append(submit(*args))
     return time.perf_counter() - began
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFlowRunFuture
 from typing_extensions import TypeVar
 
@@ -76,24 +77,36 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
                 remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
                 watch = watch or await self._watch()
                 await self._wait_for_news(watch, remaining)
-                if remaining == 0.0:
+                if watch is not None and self._final_state is not None:
+                    await self._explain(watch.job, self._final_state)
+                elif remaining == 0.0:
                     break
-                if self._final_state is None and watch is not None and watch.job.done.done():
+                elif watch is not None and watch.job.done.done():
                     await self._settle(watch.job.done.result())
                     # A run that is to be retried or resumed goes on in another job.
                     watch = self._reference = None
-            if watch is not None and self._final_state and is_unexplained(self._final_state):
-                await self._explain(watch.job)
         finally:
             if watch is not None:
                 watch.watcher.forget(watch.job)
 
-    async def _explain(self, job: WatchedJob) -> None:
-        """A signal ended the flow: the scheduler knows why as soon as it has ended the job."""
-        limit = 2 * self._poll_interval + _SETTLING_SECONDS
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                await self._settle(await job.over())
+    async def _explain(self, job: WatchedJob, state: State[Any]) -> None:
+        """When a signal ended the flow, ask the scheduler why it came.
+
+        A job that waits again was requeued: the flow run will run again, and so is not over.
+        """
+        if not is_unexplained(state):
+            return None
+        since = datetime.now(UTC)
+        give_up = time.monotonic() + 2 * self._poll_interval + _SETTLING_SECONDS
+        while time.monotonic() < give_up:
+            if job.done.done():
+                return await self._settle(job.done.result())
+            fresh = job.latest_at is not None and job.latest_at > since
+            if fresh and job.latest is not None and job.latest.state.is_waiting:
+                self._final_state = None
+                return None
+            await asyncio.sleep(self._poll_interval / 4)
+        return None
 
     async def _wait_for_news(self, watch: _Watch | None, remaining: float | None) -> None:
         """Until the run is over, the job is over, or it is time to look again."""

@@ -39,6 +39,7 @@ class WatchedJob:
     watched_since: datetime
     done: Future[JobStatus] = field(default_factory=Future)
     latest: JobStatus | None = None
+    latest_at: datetime | None = None
     watchers: int = 0
     absent_since: datetime | None = None
 
@@ -130,7 +131,7 @@ class Watcher:
         status = answer.jobs.get(job.job_id)
         if status is not None and status.name == job.name:
             job.absent_since = None
-            self._tell(job, status)
+            self._tell(job, status, answer.taken_at)
             return True
         if answer.taken_at > job.watched_since and job.absent_since is None:
             job.absent_since = answer.taken_at
@@ -151,12 +152,12 @@ class Watcher:
         for job in absent:
             record = records.get(job.job_id)
             if record is not None and record.name == job.name:
-                self._tell(job, record)
+                self._tell(job, record, self._now())
             elif job.absent_since and self._now() - job.absent_since >= self._lost_after:
-                self._tell(job, _lost(job))
+                self._tell(job, _lost(job), self._now())
 
-    def _tell(self, job: WatchedJob, status: JobStatus) -> None:
-        job.latest = status
+    def _tell(self, job: WatchedJob, status: JobStatus, at: datetime) -> None:
+        job.latest, job.latest_at = status, at
         if not status.state.is_terminal:
             return
         with self._changed:

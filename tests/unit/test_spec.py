@@ -138,7 +138,7 @@ def test_a_number_is_no_text(field: str) -> None:
 
 
 def test_a_line_break_in_the_name_is_refused() -> None:
-    with pytest.raises(InvalidJobSpec, match="^name: "):
+    with pytest.raises(InvalidJobSpec, match=r"^name: "):
         checked(JobSpec, {"name": "hb\nabc"})
 
 

@@ -1,0 +1,265 @@
+"""How a job ended, as a state of its flow run."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect import states
+from prefect.client.schemas.objects import State
+
+from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
+from hpc_bridge.journal import RunDirectory
+from hpc_bridge.node.records import ExitRecord, write_exit_record
+from hpc_bridge.outcome import final_state, is_settled, settle
+
+ENDED = JobState.COMPLETED
+CAUSES = {
+    JobState.TIMEOUT: "WalltimeExceeded",
+    JobState.OUT_OF_MEMORY: "OutOfMemory",
+    JobState.NODE_FAIL: "NodeFail",
+    JobState.PREEMPTED: "Preempted",
+    JobState.BOOT_FAIL: "BootFail",
+    JobState.DEADLINE: "DeadlineExceeded",
+    JobState.LOST: "Lost",
+    JobState.FAILED: "JobFailed",
+    JobState.COMPLETED: "JobFailed",
+}
+ABORTED = "Execution was aborted by a termination signal."
+CANCELLED = "Execution was cancelled by the runtime environment."
+
+
+def job(state: JobState, **known: Any) -> JobStatus:
+    return JobStatus(JobId("42"), "hbabc", state, state.value, **known)
+
+
+def spec(**asked: Any) -> JobSpec:
+    return JobSpec(name="hbabc", **asked)
+
+
+# the name
+
+
+@pytest.mark.parametrize(("state", "name"), CAUSES.items())
+def test_the_state_is_named_after_the_cause(state: JobState, name: str) -> None:
+    final = final_state(job(state), None, "", None)
+    assert (final.type.value, final.name) == ("CRASHED", name)
+    assert final.message is not None
+    assert final.message.startswith("Job 42 ")
+
+
+def test_every_terminal_state_of_a_job_has_a_final_state() -> None:
+    for state in JobState:
+        if state.is_terminal:
+            assert final_state(job(state), None, "", None).is_final()
+
+
+@pytest.mark.parametrize("state", CAUSES)
+def test_a_cause_that_the_job_knows_wins(state: JobState) -> None:
+    record = ExitRecord(cause="PythonNotFound", message="there is no Python at /x", exit_code=127)
+    final = final_state(job(state), record, "", None)
+    assert (final.type.value, final.name) == ("CRASHED", "PythonNotFound")
+    assert "\nthere is no Python at /x\n" in (final.message or "")
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("1500", "Job 42 was cancelled at the scheduler by 1500."),
+        (None, "Job 42 was cancelled at the scheduler."),
+    ],
+)
+def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, message: str) -> None:
+    final = final_state(job(JobState.CANCELLED, cancelled_by=by), None, "bye", None)
+    assert (final.type.value, final.name, final.message) == ("CANCELLED", "Cancelled", message)
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.is_terminal])
+@pytest.mark.parametrize("record", [None, ExitRecord(cause="Terminated", exit_code=143)])
+def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
+    state: JobState, record: ExitRecord | None
+) -> None:
+    final = final_state(job(state), record, "", None, states.Cancelling())
+    assert (final.type.value, final.message) == ("CANCELLED", "Job 42 was cancelled.")
+
+
+# the message
+
+
+@pytest.mark.parametrize(
+    ("status", "record", "asked", "words"),
+    [
+        (
+            job(JobState.TIMEOUT, nodes="c1"),
+            None,
+            {"walltime": "2h"},
+            ["ended as TIMEOUT on c1; its walltime was 02:00:00.", "Ask for a longer walltime."],
+        ),
+        (
+            job(JobState.OUT_OF_MEMORY, nodes="c1"),
+            None,
+            {"memory": "16G"},
+            ["ended as OUT_OF_MEMORY on c1; it had asked for 16G per node.", "more memory."],
+        ),
+        (
+            job(JobState.OUT_OF_MEMORY),
+            None,
+            {"memory_per_cpu": "1500M"},
+            ["ended as OUT_OF_MEMORY; it had asked for 1500M per CPU."],
+        ),
+        (job(JobState.TIMEOUT), None, {}, ["Job 42 ended as TIMEOUT."]),
+        (
+            job(JobState.NODE_FAIL, nodes="c[1-2]"),
+            None,
+            {},
+            ["NODE_FAIL on c[1-2]", "Submit again"],
+        ),
+        (job(JobState.PREEMPTED), None, {}, ["ended as PREEMPTED.", "allow requeue."]),
+        (job(JobState.DEADLINE), None, {}, ["Give a later deadline."]),
+        (job(JobState.FAILED, exit_code=3), None, {}, ["ended as FAILED with exit code 3."]),
+        (job(JobState.FAILED, exit_code=0, signal=11), None, {}, ["died of signal 11 (FAILED)."]),
+        (job(JobState.FAILED), ExitRecord(exit_code=7), {}, ["with exit code 7."]),
+        (job(JobState.FAILED), ExitRecord(exit_code=137, signal=9), {}, ["died of signal 9"]),
+        # sacct before 26.05 takes 128 from higher codes
+        (job(JobState.FAILED, exit_code=15), ExitRecord(exit_code=143), {}, ["exit code 143."]),
+        (job(ENDED, nodes="c1"), None, {}, ["ended on c1 without a final state of its flow run."]),
+        (
+            job(JobState.LOST, reason="neither in the queue nor in the scheduler's records"),
+            None,
+            {},
+            [
+                "Job 42 is neither in the queue nor in",
+                "and left no exit record.",
+                "Look at the job",
+            ],
+        ),
+        (job(JobState.LOST), ExitRecord(exit_code=0), {}, ["Job 42 left the queue."]),
+    ],
+)
+def test_the_message_says_how_it_ended_and_what_to_change(
+    status: JobStatus, record: ExitRecord | None, asked: dict[str, Any], words: list[str]
+) -> None:
+    message = final_state(status, record, "", spec(**asked)).message or ""
+    for part in words:
+        assert part in message
+
+
+def test_an_out_of_memory_of_slurm_is_not_called_a_signal() -> None:
+    """sacct writes 0:125 for it, and there is no signal of that number."""
+    status = job(JobState.OUT_OF_MEMORY, exit_code=0, signal=125, nodes="c1")
+    assert "signal" not in (final_state(status, None, "", spec()).message or "")
+
+
+def test_the_message_ends_with_the_jobs_last_words() -> None:
+    message = final_state(job(JobState.FAILED), None, "first\nlast", None).message or ""
+    assert message.endswith("Last lines of its output:\nfirst\nlast")
+
+
+def test_a_job_that_printed_nothing_says_so() -> None:
+    message = final_state(job(JobState.FAILED), None, "", None).message or ""
+    assert message.endswith("It printed nothing.")
+
+
+def test_a_message_has_no_empty_lines() -> None:
+    for state in CAUSES:
+        for record in (None, ExitRecord(), ExitRecord(message="why")):
+            assert "\n\n" not in (final_state(job(state), record, "", spec()).message or "")
+
+
+# whether a state stands
+
+
+STANDS = "every end of the job"
+STANDING: list[tuple[State[Any], str | set[JobState]]] = [
+    (states.Completed(), STANDS),
+    (states.Failed(), STANDS),
+    (states.Cancelled(), STANDS),
+    (states.Crashed(message="ValueError: x"), STANDS),
+    (states.Crashed(name="WalltimeExceeded", message="y"), STANDS),
+    (states.Failed(name="TimedOut"), STANDS),
+    # paused runs and those that wait for their retry end their job and go on later
+    (states.Paused(timeout_seconds=60), STANDS),
+    (states.Suspended(timeout_seconds=60), STANDS),
+    (states.AwaitingRetry(), STANDS),
+    (states.Scheduled(), STANDS),
+    # nobody else will give these a final state
+    (states.Pending(), set(JobState)),
+    (states.Pending(name="Queued"), set(JobState)),
+    (states.Running(), set(JobState)),
+    (states.Cancelling(), set(JobState)),
+]
+EXPLAINED = {*CAUSES, JobState.CANCELLED} - {JobState.FAILED, JobState.COMPLETED}
+UNEXPLAINED = [
+    states.Crashed(name="Killed"),
+    states.Crashed(name="Terminated"),
+    states.Crashed(message=ABORTED),
+    states.Crashed(message=CANCELLED),
+]
+STANDING += [(state, EXPLAINED) for state in UNEXPLAINED]
+
+
+@pytest.mark.parametrize("end", [state for state in JobState if state.is_terminal])
+@pytest.mark.parametrize(("state", "replaced_by"), STANDING)
+def test_a_state_of_the_flows_own_stands(
+    state: State[Any], replaced_by: str | set[JobState], end: JobState
+) -> None:
+    assert is_settled(state, job(end)) is (replaced_by == STANDS or end not in replaced_by)
+
+
+# both together, over a server that remembers one flow run
+
+
+class OneFlowRun:
+    """Prefect's client, as far as it is used here."""
+
+    def __init__(self, state: State[Any] | None) -> None:
+        self.state = state
+        self.forced: list[State[Any]] = []
+
+    async def read_flow_run(self, _: uuid.UUID) -> SimpleNamespace:
+        return SimpleNamespace(state=self.state)
+
+    async def set_flow_run_state(self, _: uuid.UUID, state: State[Any], force: bool) -> None:
+        assert force
+        self.forced.append(state)
+        self.state = state
+
+
+def settled(client: OneFlowRun, status: JobStatus, run: RunDirectory) -> State[Any] | None:
+    return asyncio.run(settle(client, uuid.uuid4(), status, run, spec()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", [None, states.Pending(), states.Running()])
+def test_a_run_without_an_end_gets_one(tmp_path: Path, state: State[Any] | None) -> None:
+    client = OneFlowRun(state)
+    final = settled(client, job(JobState.NODE_FAIL), RunDirectory(tmp_path))
+    assert final is not None
+    assert [final.name] == [state.name for state in client.forced] == ["NodeFail"]
+
+
+def test_a_run_with_an_end_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    client = OneFlowRun(states.Completed())
+    final = settled(client, job(JobState.TIMEOUT), RunDirectory(tmp_path))
+    assert final is not None
+    assert (final.name, client.forced) == ("Completed", [])
+
+
+def test_the_exit_record_and_the_output_are_read(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    (tmp_path / "0" / "0").mkdir(parents=True)
+    record = ExitRecord(cause="PythonNotFound", message="there is no Python", exit_code=127)
+    write_exit_record(tmp_path / "0" / "0" / "exit.json", record)
+    run.output.write_text("hpc-bridge: there is no Python\n")
+    final = settled(OneFlowRun(states.Pending()), job(JobState.FAILED), run)
+    assert final is not None
+    assert final.name == "PythonNotFound"
+    assert (final.message or "").splitlines() == [
+        "Job 42 ended as FAILED with exit code 127.",
+        "there is no Python",
+        "Last lines of its output:",
+        "hpc-bridge: there is no Python",
+    ]

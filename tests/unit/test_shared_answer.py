@@ -1,0 +1,250 @@
+"""The status answer that all processes of one user share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_bridge.errors import SchedulerUnavailable, UnexpectedOutput
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.shared_answer import SharedAnswer
+
+START = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
+FULL = JobStatus(
+    job_id=JobId("1_2"),
+    name="hb 'ü'\n",
+    state=JobState.HELD,
+    scheduler_state="PENDING",
+    reason="ReqNodeNotAvail, UnavailableNodes:c2",
+    exit_code=3,
+    signal=9,
+    nodes="c[1-2]",
+    submitted=START,
+    started=START + timedelta(seconds=1),
+    ended=START + timedelta(seconds=2),
+    estimated_start=START + timedelta(seconds=3),
+    cancelled_by="1500",
+)
+BARE = JobStatus(JobId("2"), "hb2", JobState.RUNNING, "RUNNING")
+
+
+class Process:
+    """One process of the user, with a scheduler that counts and a clock."""
+
+    def __init__(self, path: Path, *jobs: JobStatus) -> None:
+        self.path = path
+        self.jobs: list[JobStatus] = list(jobs)
+        self.error: Exception | None = None
+        self.queries = 0
+        self.now = START
+        self.shared = SharedAnswer(path, self._query, max_age=27.0, now=lambda: self.now)
+
+    def _query(self) -> Mapping[JobId, JobStatus]:
+        self.queries += 1
+        if self.error is not None:
+            raise self.error
+        return {job.job_id: job for job in self.jobs}
+
+    def ask(self, after: float = 0.0) -> dict[str, JobStatus]:
+        self.now = START + timedelta(seconds=after)
+        return {job_id.value: job for job_id, job in self.shared.ask().jobs.items()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "status.json"
+
+
+def test_the_second_process_uses_the_answer_of_the_first(path: Path) -> None:
+    first, second = Process(path, FULL, BARE), Process(path)
+    assert first.ask() == {"1_2": FULL, "2": BARE}
+    assert second.ask(after=26.9) == {"1_2": FULL, "2": BARE}
+    assert (first.queries, second.queries) == (1, 0)
+
+
+def test_the_moment_of_the_answer_is_kept(path: Path) -> None:
+    Process(path).ask()
+    second = Process(path)
+    second.now = START + timedelta(seconds=20)
+    assert second.shared.ask().taken_at == START
+
+
+def test_a_process_uses_its_own_answer_too(path: Path) -> None:
+    process = Process(path, BARE)
+    process.ask()
+    process.ask(after=10)
+    assert process.queries == 1
+
+
+def test_an_old_answer_is_asked_anew(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.ask()
+    assert second.ask(after=27.0) == {"1_2": FULL}
+    assert first.ask(after=30.0) == {"1_2": FULL}
+    assert (first.queries, second.queries) == (1, 1)
+
+
+def test_an_answer_from_the_future_is_asked_anew(path: Path) -> None:
+    """The clock was set back."""
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.ask(after=3600)
+    assert second.ask() == {"1_2": FULL}
+
+
+def test_an_empty_queue_is_an_answer(path: Path) -> None:
+    first, second = Process(path), Process(path, BARE)
+    assert (first.ask(), second.ask()) == ({}, {})
+    assert second.queries == 0
+
+
+def test_a_shorter_answer_leaves_nothing_of_a_longer_one(path: Path) -> None:
+    first = Process(path, *[FULL] * 50, BARE)
+    first.ask()
+    first.jobs = []
+    assert first.ask(after=60) == {}
+    assert Process(path, BARE).ask(after=61) == {}
+
+
+# damage
+
+
+STORED: dict[str, Any] = {"format": 1, "taken_at": START.isoformat(), "jobs": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"text"',
+        b"\xff\xfe\x00",
+        json.dumps(STORED | {"format": 2}).encode(),
+        json.dumps(STORED | {"format": "1"}).encode(),
+        json.dumps({"taken_at": START.isoformat(), "jobs": []}).encode(),
+        json.dumps(STORED | {"taken_at": "yesterday"}).encode(),
+        json.dumps(STORED | {"taken_at": None}).encode(),
+        json.dumps(STORED | {"jobs": None}).encode(),
+        json.dumps(STORED | {"jobs": ["text"]}).encode(),
+        json.dumps(STORED | {"jobs": [{}]}).encode(),
+        json.dumps(STORED)[:-3].encode(),
+    ],
+)
+def test_a_damaged_or_newer_file_is_written_anew(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    first, second = Process(path, BARE), Process(path)
+    assert first.ask() == {"2": BARE}
+    assert second.ask() == {"2": BARE}
+    assert (first.queries, second.queries) == (1, 0)
+
+
+@pytest.mark.parametrize("change", [{"state": "BANANA"}, {"another": 1}, {"ended": "now"}])
+def test_a_status_of_another_version_is_not_used(path: Path, change: dict[str, object]) -> None:
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.ask()
+    stored = json.loads(path.read_text())
+    stored["jobs"][0] |= change
+    path.write_text(json.dumps(stored))
+    assert second.ask() == {"1_2": FULL}
+
+
+# failures
+
+
+def test_a_failed_query_leaves_the_file_and_the_next_one_asks_for_itself(path: Path) -> None:
+    first, second, third = Process(path, BARE), Process(path), Process(path, FULL)
+    first.ask()
+    before = path.read_bytes()
+    second.error = SchedulerUnavailable("down")
+    with pytest.raises(SchedulerUnavailable):
+        second.ask(after=30)
+    assert path.read_bytes() == before
+    assert third.ask(after=31) == {"1_2": FULL}
+
+
+def test_a_failed_query_frees_the_lock(path: Path) -> None:
+    process = Process(path)
+    process.error = SchedulerUnavailable("down")
+    for _ in range(2):
+        with pytest.raises(SchedulerUnavailable):
+            process.ask()
+    assert process.queries == 2
+
+
+def test_the_readable_part_of_an_odd_answer_is_shared(path: Path) -> None:
+    first, second = Process(path), Process(path)
+    first.error = UnexpectedOutput("job 1 is in state 'BANANA'", readable={BARE.job_id: BARE})
+    assert first.ask() == {"2": BARE}
+    assert second.ask() == {"2": BARE}
+    assert second.queries == 0
+
+
+# locks and modes
+
+
+def test_the_file_belongs_to_the_account_alone(path: Path) -> None:
+    Process(path, BARE).ask()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_one_who_comes_during_a_query_waits_for_its_answer(path: Path) -> None:
+    asking, answer = threading.Event(), threading.Event()
+
+    def slow() -> Mapping[JobId, JobStatus]:
+        asking.set()
+        assert answer.wait(10)
+        return {BARE.job_id: BARE}
+
+    def never() -> Mapping[JobId, JobStatus]:
+        raise AssertionError("asked a second time")
+
+    heard: list[Mapping[JobId, JobStatus]] = []
+
+    def ask(query: Any) -> threading.Thread:
+        shared = SharedAnswer(path, query, max_age=60)
+        thread = threading.Thread(target=lambda: heard.append(shared.ask().jobs))
+        thread.start()
+        return thread
+
+    first = ask(slow)
+    assert asking.wait(10)
+    others = [ask(never) for _ in range(5)]
+    answer.set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert heard == [{BARE.job_id: BARE}] * 6
+
+
+ASK_ONCE = """
+import sys
+from pathlib import Path
+from hpc_bridge.shared_answer import SharedAnswer
+
+folder = Path(sys.argv[1])
+
+def query():
+    with (folder / "queries").open("a") as file:
+        file.write("asked\\n")
+    return {}
+
+SharedAnswer(folder / "status.json", query, max_age=600).ask()
+"""
+
+
+def test_processes_that_start_together_ask_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASK_ONCE, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "queries").read_text() == "asked\n"

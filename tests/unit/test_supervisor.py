@@ -1,0 +1,363 @@
+"""The supervisor as the job script starts it, on a hand-made run directory.
+
+A ``prefect`` that cannot be imported stands first on the path: the supervisor must not notice, and
+the process that reports to the server ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_bridge.journal import environment_file
+from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.node.records import ExitRecord, read_exit_record
+
+POISON = "prefect has been imported"
+OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def say(**what: Any) -> str:
+    """A shell command that tells the supervisor something, as the flow's process does."""
+    return f"echo {shlex.quote(json.dumps(what))} >&$HPC_BRIDGE_REPORT_FD"
+
+
+DONE = say(flow_state="COMPLETED")
+
+
+class Node:
+    """A claimed attempt whose flow is a shell command."""
+
+    def __init__(self, folder: Path, command: str, **submission: Any) -> None:
+        self.run_dir = folder / "run dir"
+        self.attempt = Attempt(self.run_dir, 0, 0)
+        self.attempt.folder.mkdir(parents=True)
+        self.write("submission.json", json.dumps({"command": command} | submission).encode())
+        self.variables()
+        self.poison = folder / "poison"
+        (self.poison / "prefect").mkdir(parents=True)
+        (self.poison / "prefect" / "__init__.py").write_text(f"raise ImportError({POISON!r})\n")
+
+    def write(self, name: str, content: bytes) -> None:
+        (self.run_dir / name).write_bytes(content)
+
+    def variables(self, **variables: str) -> None:
+        self.write("env", environment_file(variables))
+
+    def start(self, *wrapper: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-P", "-m", "hpc_bridge.node", str(self.run_dir), "0", "0"]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self.poison)}
+        return subprocess.Popen(
+            [*wrapper, *argv],
+            cwd=self.run_dir,
+            env=environment | {"SLURM_JOB_ID": "42"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *wrapper: str) -> tuple[int, str, str]:
+        with self.start(*wrapper) as process:
+            stdout, stderr = process.communicate(timeout=30)
+        return process.returncode, stdout, stderr
+
+    def record(self) -> ExitRecord:
+        record = read_exit_record(self.attempt.exit_record)
+        assert record is not None
+        return record
+
+
+# how it ends
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 255])
+def test_the_exit_code_is_that_of_the_flows_process(tmp_path: Path, code: int) -> None:
+    node = Node(tmp_path, f"{DONE}; exit {code}")
+    assert node.run() == (code, "", "")
+    assert (node.record().exit_code, node.record().signal) == (code, None)
+
+
+def test_the_exit_record_says_what_the_job_saw(tmp_path: Path) -> None:
+    node = Node(tmp_path, DONE)
+    node.run()
+    record = node.record()
+    assert (record.format, record.job_id, record.stage) == (1, "42", "flow")
+    assert (record.flow_state, record.cause, record.message) == ("COMPLETED", "", "")
+    assert record.node == os.uname().nodename
+    assert not record.terminated
+    started, ended = (datetime.fromisoformat(text) for text in (record.started, record.ended))
+    assert started <= ended
+    assert started.tzinfo is not None
+    assert sorted(path.name for path in node.attempt.folder.iterdir()) == ["exit.json", "work"]
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "ABRT"])
+def test_a_death_by_signal_is_recorded(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    node = Node(tmp_path, f"{say(flow_state='FAILED')}; kill -{name} $$")
+    assert node.run()[0] == 128 + number
+    assert (node.record().exit_code, node.record().signal) == (128 + number, number)
+
+
+def test_a_cause_that_the_flow_knows_is_recorded(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{say(cause='FlowRunGone', message='it was deleted')}; exit 1")
+    assert node.run()[0] == 1
+    assert (node.record().cause, node.record().message) == ("FlowRunGone", "it was deleted")
+
+
+def test_reports_of_a_newer_flow_process_are_left_out(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{say(memory=17)}; {DONE}")
+    assert node.run() == (0, "", "")
+    assert node.record().flow_state == "COMPLETED"
+
+
+def test_what_the_flow_leaves_running_is_ended(tmp_path: Path) -> None:
+    # It holds the output open: without an end the reading of it would not end either.
+    node = Node(tmp_path, f"sleep 600 & {DONE}; exit 4")
+    assert node.run()[0] == 4
+
+
+def test_what_leaves_the_flows_process_group_does_not_hold_the_job(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{DONE}; setsid sleep 5 > /dev/null 2>&1 & {DONE}; wait -n; exit 0")
+    with node.start() as process:
+        assert process.wait(4) == 0
+
+
+# reporting
+
+
+def test_prefect_is_never_imported_by_the_supervisor(tmp_path: Path) -> None:
+    node = Node(tmp_path, DONE)
+    assert POISON not in node.run()[2]
+
+
+@pytest.mark.parametrize(
+    "command", ["exit 3", "exit 0", "kill -KILL $$", f"{say(cause='FlowRunGone')}; exit 1"]
+)
+def test_an_end_that_the_flow_has_not_said_is_reported_by_another_process(
+    tmp_path: Path, command: str
+) -> None:
+    node = Node(tmp_path, command)
+    code, _, stderr = node.run()
+    assert POISON in stderr
+    assert node.record().exit_code == code  # written before, and whatever becomes of the report
+
+
+# signals
+
+
+def test_a_termination_is_forwarded_and_recorded(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"trap '{DONE}; exit 9' TERM; echo ready; sleep 600 & wait")
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 9
+    assert node.record().terminated
+
+
+@pytest.mark.parametrize("name", ["INT", "HUP", "USR1", "USR2"])
+def test_other_signals_are_forwarded_too(tmp_path: Path, name: str) -> None:
+    node = Node(tmp_path, f"trap '{DONE}; exit 9' {name}; echo ready; sleep 600 & wait")
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.Signals[f"SIG{name}"])
+        process.communicate(timeout=30)
+    assert process.returncode == 9
+    assert not node.record().terminated
+
+
+def test_a_flow_that_dies_of_the_termination_is_recorded_as_terminated(tmp_path: Path) -> None:
+    node = Node(tmp_path, "echo ready; exec sleep 600")
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert (node.record().signal, node.record().terminated) == (15, True)
+
+
+def test_the_warning_reaches_a_flow_that_catches_it(tmp_path: Path) -> None:
+    command = f"trap 'echo warned; {DONE}; exit 5' USR1; echo ready; sleep 600 & wait"
+    node = Node(tmp_path, command, spec={"warning": "USR1@60"})
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "warned\n"
+        process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert (node.record().cause, node.record().terminated) == ("WalltimeExceeded", False)
+
+
+def test_the_warning_ends_a_flow_that_does_not_catch_it(tmp_path: Path) -> None:
+    command = f"trap 'echo ended; {DONE}; exit 6' TERM; echo ready; sleep 600 & wait"
+    node = Node(tmp_path, command, spec={"warning": "USR1@60"})
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "ended\n"
+        process.communicate(timeout=30)
+    assert process.returncode == 6
+    assert node.record().cause == "WalltimeExceeded"
+    assert "warning signal" in node.record().message
+
+
+def test_a_flow_that_finishes_after_its_warning_has_no_cause_of_failure(tmp_path: Path) -> None:
+    command = f"trap '{DONE}; exit 0' USR1; echo ready; sleep 600 & wait"
+    node = Node(tmp_path, command, spec={"warning": "USR1@60"})
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert (node.record().flow_state, node.record().cause) == ("COMPLETED", "")
+    assert POISON not in stderr
+
+
+def test_a_signal_that_is_not_the_warning_explains_nothing(tmp_path: Path) -> None:
+    command = f"trap '{DONE}; exit 5' USR2; echo ready; sleep 600 & wait"
+    node = Node(tmp_path, command, spec={"warning": "USR1@60"})
+    with node.start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR2)
+        process.communicate(timeout=30)
+    assert node.record().cause == ""
+
+
+def ignored(status: str) -> set[int]:
+    """Signals that a process ignores, from its /proc/PID/status."""
+    (line,) = [line for line in status.splitlines() if line.startswith("SigIgn:")]
+    mask = int(line.split()[1], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
+def test_a_flow_in_a_job_of_the_shell_is_not_deaf_to_interrupts(tmp_path: Path) -> None:
+    """bash starts what it puts into the background with SIGINT ignored, and children inherit it."""
+    node = Node(tmp_path, f"{DONE}; exec cat /proc/self/status")
+    # as the job script does it
+    code, stdout, _ = node.run("bash", "-c", '"$@" & wait "$!"', "bash")
+    assert code == 0
+    assert not ignored(stdout) & {signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1}
+
+
+def test_a_flow_that_reads_its_input_finds_it_empty(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{DONE}; cat; echo end")
+    assert node.run()[:2] == (0, "end\n")
+
+
+# the environment
+
+
+def test_the_env_file_and_the_attempt_reach_the_flow(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{DONE}; env -0")
+    odd = {"LINES": "one\ntwo", "QUOTES": 'it\'s "x" $y', "UNICODE": "ü ✓", "EMPTY": ""}
+    node.variables(**odd, PATH_OF_THE_CALLER="/x")
+    _, stdout, _ = node.run()
+    environment = dict(entry.split("=", 1) for entry in stdout.split("\0") if entry)
+    assert odd.items() <= environment.items()
+    assert node.attempt.environment().items() <= environment.items()
+    assert environment["SLURM_JOB_ID"] == "42"
+
+
+def test_the_env_file_cannot_name_another_attempt(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{DONE}; echo $HPC_BRIDGE_ELEMENT $HPC_BRIDGE_ATTEMPT")
+    node.variables(HPC_BRIDGE_ELEMENT="7", HPC_BRIDGE_ATTEMPT="7")
+    assert node.run()[1] == "0 0\n"
+
+
+# the working directory
+
+
+def test_a_flow_runs_in_a_fresh_folder_of_its_attempt(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"{DONE}; pwd")
+    assert node.run()[1] == f"{node.attempt.folder / 'work'}\n"
+
+
+@pytest.mark.parametrize("implied", [True, False])
+def test_a_flow_runs_where_it_was_asked_for(tmp_path: Path, implied: bool) -> None:
+    asked = tmp_path / "as ked"
+    asked.mkdir()
+    more = {"working_directory": str(asked), "working_directory_implied": implied}
+    node = Node(tmp_path, f"{DONE}; pwd", **more)
+    assert node.run()[:2] == (0, f"{asked}\n")
+
+
+def test_a_missing_working_directory_is_named(tmp_path: Path) -> None:
+    asked = tmp_path / "missing"
+    node = Node(tmp_path, "echo started", working_directory=str(asked))
+    code, stdout, stderr = node.run()
+    record = node.record()
+    assert (code, stdout) == (72, "")
+    assert (record.exit_code, record.stage, record.cause) == (
+        72,
+        "python",
+        "WorkingDirectoryMissing",
+    )
+    assert f"the working directory {asked} does not exist on {record.node}" in record.message
+    assert record.message in stderr
+
+
+def test_a_missing_folder_of_the_call_is_replaced_and_said(tmp_path: Path) -> None:
+    """The flow was called on a laptop."""
+    more = {"working_directory": "/home/laptop", "working_directory_implied": True}
+    node = Node(tmp_path, f"{DONE}; pwd", **more)
+    code, stdout, stderr = node.run()
+    assert (code, stdout) == (0, f"{node.attempt.folder / 'work'}\n")
+    assert "/home/laptop, where the flow was called, does not exist" in stderr
+
+
+# what cannot be started
+
+
+def test_a_bundle_of_this_python_is_run(tmp_path: Path) -> None:
+    assert Node(tmp_path, DONE, bundle_python=OURS).run()[0] == 0
+
+
+def test_a_bundle_of_another_python_is_refused_naming_both(tmp_path: Path) -> None:
+    node = Node(tmp_path, "echo started", bundle_python="3.7")
+    code, stdout, stderr = node.run()
+    record = node.record()
+    assert (code, stdout, record.exit_code, record.cause) == (78, "", 78, "VersionMismatch")
+    assert f"packed by Python 3.7 but {sys.executable} on" in record.message
+    assert f"is Python {OURS}" in record.message
+    assert record.message in stderr
+    assert POISON in stderr  # it is reported
+
+
+@pytest.mark.parametrize("launcher", ["/no/such/python", "no-such-launcher --option"])
+def test_a_launcher_that_cannot_be_started_is_named(tmp_path: Path, launcher: str) -> None:
+    node = Node(tmp_path, f"{launcher} -m hpc_bridge.node.execute --key x")
+    assert node.run()[0] == 126
+    record = node.record()
+    assert (record.cause, record.stage) == ("LauncherFailed", "python")
+    assert record.message.startswith(f"{launcher.split()[0]} cannot be started: No such file")
+
+
+def test_a_launcher_of_the_flows_own_starts_its_process(tmp_path: Path) -> None:
+    node = Node(tmp_path, "echo -m hpc_bridge.node.execute --key x")
+    assert node.run()[1] == "-m hpc_bridge.node.execute --key x\n"
+
+
+def test_the_default_launcher_is_the_python_of_the_job(tmp_path: Path) -> None:
+    """And that does import Prefect."""
+    node = Node(tmp_path, "python -m hpc_bridge.node.execute --key x", flow_runs={"0": "0" * 32})
+    _, _, stderr = node.run()
+    assert POISON in stderr
+    assert node.record().stage == "flow"

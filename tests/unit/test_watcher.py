@@ -1,0 +1,440 @@
+"""One query tells everybody; bad answers and absences decide nothing too early."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hpc_bridge.errors import CommandError, HPCBridgeError, SchedulerUnavailable, UnexpectedOutput
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.watcher import Answer, WatchedJob, Watcher
+
+START = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
+GRACE = timedelta(minutes=3)
+NEVER = 3600.0
+DEADLINE = 10.0
+
+
+def job(number: int | str, state: JobState = JobState.RUNNING, name: str = "") -> JobStatus:
+    return JobStatus(JobId(str(number)), name or f"hb{number}", state, state.value)
+
+
+class Site:
+    """A scheduler with a clock: what it would answer, and how often it was asked."""
+
+    def __init__(self, *, interval: float = NEVER) -> None:
+        self.now = START
+        self.queue: list[JobStatus] | Exception = []
+        self.records: list[JobStatus] | Exception = []
+        self.asked: queue.Queue[float] = queue.Queue()
+        self.looked_up: list[tuple[set[str], datetime]] = []
+        self.watcher = Watcher(
+            self._ask,
+            self._history,
+            interval=interval,
+            lost_after=GRACE,
+            now=lambda: self.now,
+        )
+        self._watched: list[WatchedJob] = []
+
+    def _ask(self) -> Answer:
+        self.asked.put(time.monotonic())
+        if isinstance(self.queue, Exception):
+            raise self.queue
+        return Answer(self.now, {status.job_id: status for status in self.queue})
+
+    def _history(self, jobs: Collection[JobId], since: datetime) -> Mapping[JobId, JobStatus]:
+        self.looked_up.append(({job.value for job in jobs}, since))
+        if isinstance(self.records, Exception):
+            raise self.records
+        return {status.job_id: status for status in self.records}
+
+    def watch(self, number: int | str, name: str = "") -> WatchedJob:
+        watched = self.watcher.watch(JobId(str(number)), name or f"hb{number}")
+        self._watched.append(watched)
+        return watched
+
+    def poll(self, after: timedelta = timedelta(seconds=30)) -> bool:
+        self.now += after
+        return self.watcher.poll()
+
+    def close(self) -> None:
+        for watched in self._watched:
+            self.watcher.forget(watched)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Polled by hand: its thread sleeps."""
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def quick() -> Iterator[Site]:
+    """Polled by its thread, all the time."""
+    site = Site(interval=0.01)
+    yield site
+    site.close()
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "hpc-bridge-watcher"}
+
+
+# one query for all
+
+
+def test_one_query_tells_two_hundred_jobs(site: Site) -> None:
+    watched = [site.watch(number) for number in range(200)]
+    site.queue = [job(number) for number in range(200)]
+    assert site.poll()
+    assert site.asked.qsize() == 1
+    assert {one.latest.state for one in watched if one.latest} == {JobState.RUNNING}
+    assert site.looked_up == []
+    assert not any(one.done.done() for one in watched)
+
+
+def test_two_hundred_jobs_that_left_are_looked_up_by_one_query(site: Site) -> None:
+    watched = [site.watch(number) for number in range(200)]
+    site.poll()
+    site.records = [job(number, JobState.COMPLETED) for number in range(200)]
+    site.poll()
+    assert site.asked.qsize() == 2
+    assert [len(jobs) for jobs, _ in site.looked_up] == [200] * len(site.looked_up)
+    assert {one.done.result(0).state for one in watched} == {JobState.COMPLETED}
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.is_terminal])
+def test_the_future_gets_every_terminal_state(site: Site, state: JobState) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, state)]
+    site.poll()
+    assert watched.done.result(0) == job(1, state)
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if not state.is_terminal])
+def test_the_future_waits_through_every_live_state(site: Site, state: JobState) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, state)]
+    for _ in range(20):
+        site.poll()
+    assert not watched.done.done()
+    assert watched.latest == job(1, state)
+
+
+# by its own thread
+
+
+def test_the_thread_asks_until_the_job_is_over(quick: Site) -> None:
+    quick.queue = [job(1)]
+    watched = quick.watch(1)
+    for _ in range(3):
+        quick.asked.get(timeout=DEADLINE)
+    assert not watched.done.done()
+    quick.queue = [job(1, JobState.FAILED)]
+    assert watched.done.result(DEADLINE).state is JobState.FAILED
+
+
+def test_nothing_is_asked_when_no_job_is_live(quick: Site) -> None:
+    before = threads()
+    quick.queue = [job(1, JobState.COMPLETED)]
+    watched = quick.watch(1)
+    (thread,) = threads() - before
+    watched.done.result(DEADLINE)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert quick.asked.qsize() == 1
+
+
+def test_watching_begins_again_after_a_rest(quick: Site) -> None:
+    for number in (1, 2, 3):
+        before = threads()
+        quick.queue = [job(number, JobState.COMPLETED)]
+        watched = quick.watch(number)
+        assert watched.done.result(DEADLINE).state is JobState.COMPLETED
+        for thread in threads() - before:
+            thread.join(DEADLINE)
+
+
+def test_a_forgotten_job_ends_the_thread_at_once(site: Site) -> None:
+    before = threads()
+    watched = site.watch(1)
+    (thread,) = threads() - before
+    site.watcher.forget(watched)
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert site.asked.empty()
+
+
+def test_all_jobs_of_one_cluster_share_one_thread(site: Site) -> None:
+    before = threads()
+    for number in range(50):
+        site.watch(number)
+    assert len(threads() - before) == 1
+
+
+def test_repeated_failures_lengthen_the_pause(quick: Site) -> None:
+    quick.queue = SchedulerUnavailable("down")
+    quick.watch(1)
+    times = [quick.asked.get(timeout=DEADLINE) for _ in range(5)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(pause >= 0.01 * 2**failures for failures, pause in enumerate(pauses, start=1))
+
+
+def test_an_answer_after_failures_is_heard(quick: Site) -> None:
+    quick.queue = SchedulerUnavailable("down")
+    watched = quick.watch(1)
+    for _ in range(3):
+        quick.asked.get(timeout=DEADLINE)
+    quick.queue = [job(1, JobState.COMPLETED)]
+    assert watched.done.result(DEADLINE).state is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("where", ["queue", "records"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_thread_survives_an_error_that_nobody_thought_of(quick: Site, where: str) -> None:
+    """A full /tmp under the shared answer, a damaged file: everybody would wait for ever."""
+    setattr(quick, where, OSError(28, "No space left on device"))
+    watched = quick.watch(1)
+    quick.asked.get(timeout=1.0)
+    quick.now += timedelta(seconds=1)
+    quick.asked.get(timeout=1.0)
+    quick.queue = [job(1, JobState.COMPLETED)]
+    assert watched.done.result(1.0).state is JobState.COMPLETED
+
+
+# bad answers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SchedulerUnavailable("down"), CommandError("odd"), HPCBridgeError("any")],
+)
+def test_a_failed_query_changes_nothing(
+    site: Site, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1)]
+    site.poll()
+    site.queue = error
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            assert not site.poll(after=timedelta(hours=1))
+    assert watched.latest == job(1)
+    assert not watched.done.done()
+    assert site.looked_up == []
+    assert str(error) in caplog.text
+
+
+def test_a_failure_between_two_absences_does_not_count_as_one(site: Site) -> None:
+    watched = site.watch(1)
+    site.poll()  # absent from here
+    site.queue = SchedulerUnavailable("down")
+    site.poll(after=GRACE * 2)
+    assert not watched.done.done()
+
+
+# absence
+
+
+def test_a_job_not_yet_listed_is_not_looked_up(site: Site) -> None:
+    """The answer was taken before the job was submitted."""
+    watched = site.watch(1)
+    site.now -= timedelta(seconds=1)
+    assert site.watcher.poll()
+    assert watched.absent_since is None
+    assert site.looked_up == []
+
+
+def test_a_job_that_left_the_queue_is_looked_up_in_the_records(site: Site) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1)]
+    site.poll()
+    site.queue = []
+    site.records = [job(1, JobState.TIMEOUT)]
+    site.poll()
+    assert watched.done.result(0).state is JobState.TIMEOUT
+    ((jobs, since),) = site.looked_up
+    assert jobs == {"1"}
+    assert since <= START
+
+
+def test_only_those_who_left_are_looked_up(site: Site) -> None:
+    site.watch(1)
+    site.watch(2)
+    site.queue = [job(2)]
+    site.poll()
+    assert [jobs for jobs, _ in site.looked_up] == [{"1"}]
+
+
+def test_a_job_that_nobody_knows_is_lost_after_the_grace_and_not_before(site: Site) -> None:
+    watched = site.watch(1)
+    site.poll()
+    absent_since = site.now
+    while site.now + timedelta(seconds=10) < absent_since + GRACE:
+        site.poll(after=timedelta(seconds=10))
+        assert not watched.done.done()
+    site.poll(after=timedelta(seconds=10))
+    lost = watched.done.result(0)
+    assert (lost.state, lost.job_id, lost.name) == (JobState.LOST, JobId("1"), "hb1")
+    assert lost.reason == "neither in the queue nor in the scheduler's records"
+
+
+def test_a_job_that_comes_back_starts_a_new_grace(site: Site) -> None:
+    watched = site.watch(1)
+    for _ in range(5):
+        site.queue = []
+        site.poll(after=GRACE / 2)
+        site.poll(after=GRACE / 4)
+        site.queue = [job(1)]
+        site.poll(after=GRACE)
+    assert not watched.done.done()
+
+
+def test_a_live_record_is_news_but_no_end(site: Site) -> None:
+    """Accounting still says RUNNING a moment after the job left the queue."""
+    watched = site.watch(1)
+    site.records = [job(1, JobState.RUNNING)]
+    for _ in range(20):
+        site.poll()
+    assert watched.latest == job(1, JobState.RUNNING)
+    assert not watched.done.done()
+
+
+def test_a_job_whose_state_is_not_known_here_is_not_lost(site: Site) -> None:
+    """Neither by the queue nor by the records: both know the job and name a new state."""
+    watched = site.watch(1)
+    site.records = UnexpectedOutput("job 1 is in state 'BANANA'", readable={})
+    for _ in range(20):
+        site.poll()
+    assert not watched.done.done()
+
+
+def test_records_that_cannot_be_read_do_not_lose_a_job(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The accounting daemon is down for longer than the grace; the job ended well."""
+    watched = site.watch(1)
+    site.records = SchedulerUnavailable("slurmdbd is down")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(20):
+            site.poll()
+    assert "slurmdbd is down" in caplog.text
+    assert not watched.done.done()
+
+
+def test_the_readable_part_of_the_records_is_used(site: Site) -> None:
+    one, two = site.watch(1), site.watch(2)
+    readable = {JobId("1"): job(1, JobState.COMPLETED)}
+    site.records = UnexpectedOutput("job 2 is in state 'BANANA'", readable=readable)
+    site.poll()
+    assert one.done.result(0).state is JobState.COMPLETED
+    assert not two.done.done()
+
+
+# ids that come again
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETED])
+def test_another_job_with_the_same_id_is_not_ours(site: Site, state: JobState) -> None:
+    watched = site.watch(1, "hbours")
+    site.queue = [job(1, state, "hbtheirs")]
+    site.records = [job(1, state, "hbtheirs")]
+    site.poll()
+    assert (watched.latest, watched.done.done()) == (None, False)
+    site.poll(after=GRACE)
+    assert watched.done.result(0).state is JobState.LOST
+
+
+def test_two_jobs_with_the_same_id_are_told_apart_by_name(site: Site) -> None:
+    old, new = site.watch(1, "hbold"), site.watch(1, "hbnew")
+    site.queue = [job(1, JobState.COMPLETED, "hbnew")]
+    site.poll()
+    assert new.done.result(0).name == "hbnew"
+    assert not old.done.done()
+
+
+# what is over stays over
+
+
+def test_a_terminal_state_never_changes(site: Site) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, JobState.FAILED)]
+    site.poll()
+    for state in (JobState.RUNNING, JobState.COMPLETED, JobState.LOST):
+        site.queue = [job(1, state)]
+        site.poll()
+    assert watched.done.result(0).state is JobState.FAILED
+    assert watched.latest == job(1, JobState.FAILED)
+
+
+def test_the_status_is_handed_on_unchanged(site: Site) -> None:
+    watched = site.watch(1)
+    status = replace(job(1, JobState.CANCELLED), cancelled_by="1500", nodes="c1", exit_code=0)
+    site.queue = [status]
+    site.poll()
+    assert watched.done.result(0) is status
+
+
+# several watchers of one job
+
+
+def test_those_who_watch_one_job_share_one_future(site: Site) -> None:
+    first, second = site.watch(1), site.watch(1)
+    assert first is second
+
+
+def test_a_job_is_watched_until_the_last_one_forgets_it(site: Site) -> None:
+    first, _second = site.watch(1), site.watch(1)
+    site.watcher.forget(first)
+    site.queue = [job(1)]
+    site.poll()
+    assert first.latest == job(1)
+    site.watcher.forget(first)
+    site.queue = [job(1, JobState.COMPLETED)]
+    site.poll()
+    assert not first.done.done()
+
+
+def test_forgetting_a_job_that_is_over_is_no_error(site: Site) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, JobState.COMPLETED)]
+    site.poll()
+    site.watcher.forget(watched)
+    assert watched.done.result(0).state is JobState.COMPLETED
+
+
+def test_forgetting_a_job_that_is_over_leaves_its_later_watchers_alone(site: Site) -> None:
+    """A caller that joins after the end begins a new watch of the same id and name."""
+    old = site.watch(1)
+    site.queue = [job(1, JobState.COMPLETED)]
+    site.poll()
+    new = site.watch(1)
+    site.watcher.forget(old)
+    site.poll()
+    assert new.done.result(0).state is JobState.COMPLETED
+
+
+def test_one_who_gives_up_waiting_leaves_the_others_waiting(site: Site) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, JobState.COMPLETED)]
+
+    async def wait_for_both() -> JobStatus:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watched.over(), timeout=0)
+        patient = asyncio.create_task(watched.over())
+        await asyncio.to_thread(site.poll)
+        return await asyncio.wait_for(patient, DEADLINE)
+
+    assert asyncio.run(wait_for_both()).state is JobState.COMPLETED
