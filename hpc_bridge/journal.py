@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_bridge.errors import InvalidJobSpec, NotOwned, SharedDirectoryError
+from hpc_bridge.files import write_private
 from hpc_bridge.node.records import ExitRecord, read_exit_record
 from hpc_bridge.script import quote
 
@@ -92,21 +93,6 @@ def check_owner(path: Path) -> None:
         raise NotOwned(f"{path} belongs to user id {status.st_uid}, not to you ({os.getuid()})")
     if status.st_mode & 0o022:
         raise NotOwned(f"{path} can be written by others; run: chmod go-w {quote(path)}")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a 0600 file aside and rename it, so that nobody reads half of it."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def environment_file(variables: Mapping[str, str]) -> bytes:

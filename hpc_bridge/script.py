@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -75,6 +76,18 @@ def render(
     Raises TemplateError naming the variable and the line.
     """
     name, text = load_template(template, packaged)
+    try:
+        return _compiled(text).render(spec=spec, **context)
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
+    except (UndefinedError, SecurityError, TemplateRuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InvalidJobSpec):
+            raise
+        raise TemplateError(f"{name}, line {_line_of(error)}: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def _compiled(text: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -90,14 +103,7 @@ def render(
         "slurm_path": slurm_path,
         "walltime": _optional(units.format_walltime),
     }
-    try:
-        return environment.from_string(text).render(spec=spec, **context)
-    except TemplateSyntaxError as error:
-        raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
-    except (UndefinedError, SecurityError, TemplateRuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InvalidJobSpec):
-            raise
-        raise TemplateError(f"{name}, line {_line_of(error)}: {error}") from error
+    return environment.from_string(text)
 
 
 def _optional(form: Callable[[int], str]) -> Callable[[int | None], str | None]:

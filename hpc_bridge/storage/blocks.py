@@ -10,7 +10,7 @@ from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.filesystems import WritableFileSystem
 from pydantic import Field
 
-from hpc_bridge.journal import write_private
+from hpc_bridge.files import write_private
 
 
 class ClusterStorage(WritableFileSystem):

@@ -26,7 +26,8 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.flows import Flow
 
 from hpc_bridge.errors import BundleError, NotOwned
-from hpc_bridge.journal import check_owner, shared_directory_errors, write_private
+from hpc_bridge.files import write_private
+from hpc_bridge.journal import check_owner, shared_directory_errors
 
 FORMAT = 1
 DEFAULT_LAUNCHER = ["python"]

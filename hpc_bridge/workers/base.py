@@ -81,20 +81,34 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
     job_configuration = BatchJobConfiguration
     job_configuration_variables = BatchVariables
 
-    _pool_is_ready = False
+    _serves = False
+    """Whether this is a long-lived worker, rather than a caller that submits its own flow."""
+
+    async def start(self, *args: Any, **kwargs: Any) -> None:
+        """Serve the pool, as ``prefect worker start`` does."""
+        self._serves = True
+        await super().start(*args, **kwargs)
 
     async def sync_with_backend(self) -> None:
-        """As Prefect's, and once before the first: make the pool, or complete its storage."""
-        if not self._pool_is_ready:
-            await ensure_work_pool(
+        """Make the pool or complete its storage; only a worker that serves it is registered."""
+        if self._work_pool is None:
+            pool = await ensure_work_pool(
                 self.client,
                 self._work_pool_name,
                 worker_type=self.type,
-                base_job_template=self._base_job_template or self.get_default_base_job_template(),
+                base_job_template=self._new_base_job_template,
                 settings=load_settings(),
             )
-            self._pool_is_ready = True
-        await super().sync_with_backend()
+            self._record_work_pool_snapshot(pool)
+        if self._serves:
+            await super().sync_with_backend()
+
+    async def _initialize_after_sync(self) -> None:
+        if self._serves:
+            await super()._initialize_after_sync()
+
+    def _new_base_job_template(self) -> dict[str, Any]:
+        return self._base_job_template or self.get_default_base_job_template()
 
     @property
     def is_ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
@@ -24,7 +25,7 @@ async def ensure_work_pool(
     name: str,
     *,
     worker_type: str,
-    base_job_template: dict[str, Any],
+    base_job_template: Callable[[], dict[str, Any]],
     settings: Settings,
 ) -> WorkPool:
     """The pool, made when it does not exist and given storage when it has none.
@@ -35,7 +36,7 @@ async def ensure_work_pool(
     try:
         pool = await client.read_work_pool(name)
     except ObjectNotFound:
-        pool = await _create(client, name, worker_type, base_job_template, settings)
+        pool = await _create(client, name, worker_type, base_job_template(), settings)
     if pool.type != worker_type:
         raise WorkPoolError(
             f"work pool {name!r} is of type {pool.type!r}, not {worker_type!r}; name another with"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import socket
@@ -152,9 +153,8 @@ def _credentials(prefect: PrefectSettings) -> dict[str, str]:
         found["PREFECT_API_KEY"] = prefect.api.key.get_secret_value()
     if prefect.api.auth_string is not None:
         found["PREFECT_API_AUTH_STRING"] = prefect.api.auth_string.get_secret_value()
-    headers = prefect.to_environment_variables(exclude_unset=True)
-    if name := headers.get("PREFECT_CLIENT_CUSTOM_HEADERS"):
-        found["PREFECT_CLIENT_CUSTOM_HEADERS"] = name
+    if prefect.client.custom_headers:
+        found["PREFECT_CLIENT_CUSTOM_HEADERS"] = json.dumps(prefect.client.custom_headers)
     return found
 
 
