@@ -9,6 +9,7 @@ from datetime import datetime
 
 from hpc_bridge.errors import (
     CommandTimeout,
+    HPCBridgeError,
     SchedulerUnavailable,
     UnexpectedOutput,
 )
@@ -64,7 +65,7 @@ class Cluster:
     def _find_after(self, doubt: Exception, name: str) -> JobId | None:
         try:
             found = self.find(name)
-        except (CommandTimeout, SchedulerUnavailable) as error:
+        except HPCBridgeError as error:
             raise SchedulerUnavailable(
                 f"{doubt}\nWhether job {name!r} was submitted is unknown, because looking it up"
                 f" failed too: {error}"

@@ -190,7 +190,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         """
         changes = options.pop("job_variables", None)
         if changes is not None:
-            options["job_variables"] = self.job_variables | _checked(changes)
+            options["job_variables"] = _checked(self.job_variables | changes)
         bound = super().with_options(**options)
         return _batch_flow(bound)
 
@@ -251,7 +251,7 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     check_values(options)
     walltime = options.get("walltime")
     if isinstance(walltime, timedelta):
-        options["walltime"] = units.format_walltime(units.parse_walltime(walltime))
+        return options | {"walltime": units.format_walltime(units.parse_walltime(walltime))}
     return options
 
 

@@ -12,9 +12,9 @@ HPCBridgeError
 ├── UnexpectedOutput            a scheduler said something that the parser does not know
 ├── SharedDirectoryError        the shared directory is missing, full or not writable
 ├── WorkPoolError               a pool has the wrong type or lacks what is needed
-├── BundleError                 a flow, its parameters or its files cannot travel
-│   └── NotOwned                a bundle that belongs to somebody else
-└── VersionMismatch             the node's Python, Prefect or cloudpickle cannot read the bundle
+├── ServerUnreachable           the Prefect server does not answer
+└── BundleError                 a flow, its parameters or its files cannot travel
+    └── NotOwned                a bundle that belongs to somebody else
 """
 
 from __future__ import annotations
@@ -119,7 +119,3 @@ class BundleError(HPCBridgeError):
 
 class NotOwned(BundleError):
     """A bundle or folder that belongs to another account."""
-
-
-class VersionMismatch(HPCBridgeError):
-    """Submitter and node differ in a version that matters for unpickling."""

@@ -29,7 +29,7 @@ from hpc_bridge.node.records import ExitRecord, read_exit_record
 from hpc_bridge.script import quote
 
 FORMAT = 1
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 _SUBMISSION_ID = re.compile(r"hb[a-z2-7]{13}")
 _TAIL_BYTES = 8192
 
@@ -63,6 +63,7 @@ def shared_directory_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "is read-only; set HPC_BRIDGE_SHARED_DIR to a folder that can be written",
             errno.ENOENT: "does not exist; create it or set HPC_BRIDGE_SHARED_DIR to one that does",
             errno.ENOTDIR: "is not a folder; set HPC_BRIDGE_SHARED_DIR to one",
+            errno.EEXIST: "is not a folder; set HPC_BRIDGE_SHARED_DIR to one",
         }.get(error.errno or 0, f"cannot be used: {error.strerror}")
         raise SharedDirectoryError(f"the shared directory {path} {advice} ({error})") from error
 
@@ -147,9 +148,11 @@ class RunDirectory:
     def newest_attempt(self, element: int = 0) -> Path | None:
         """The folder of the last start; None when the job never started."""
         try:
-            attempts = [int(path.name) for path in (self.path / str(element)).iterdir()]
+            names = [path.name for path in (self.path / str(element)).iterdir()]
         except FileNotFoundError:
             return None
+        # A shared file system may leave files of its own there.
+        attempts = [int(name) for name in names if name.isdecimal()]
         return self.path / str(element) / str(max(attempts)) if attempts else None
 
     def output_tail(self, lines: int = 20) -> str:

@@ -107,7 +107,7 @@ def _ending(status: JobStatus, record: ExitRecord | None) -> str:
     signal = record.signal if record is not None and record.signal else status.signal
     if status.state is JobState.LOST:
         return f"is {status.reason}, and left no exit record" if not record else "left the queue"
-    if signal:
+    if signal and status.state is not JobState.OUT_OF_MEMORY:  # where Slurm says signal 125
         return f"died of signal {signal}{where} ({status.scheduler_state})"
     if status.state is JobState.COMPLETED:
         return f"ended{where} without a final state of its flow run"

@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
-from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hpc_bridge.data import data_folder
@@ -80,9 +79,9 @@ def render(
         return _compiled(text).render(spec=spec, **context)
     except TemplateSyntaxError as error:
         raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
-    except (UndefinedError, SecurityError, TemplateRuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InvalidJobSpec):
-            raise
+    except InvalidJobSpec:
+        raise
+    except Exception as error:
         raise TemplateError(f"{name}, line {_line_of(error)}: {error}") from error
 
 

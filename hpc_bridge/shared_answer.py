@@ -45,7 +45,7 @@ class SharedAnswer:
         """The shared answer when it is younger than ``max_age`` seconds, else a new one."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             known = _read(file.read())
             if known is not None and 0 <= self._age(known) < self._max_age:

@@ -96,8 +96,9 @@ class Watcher:
         """Give back one ``watch``; a job that nobody waits for any more is not asked about."""
         with self._changed:
             watched.watchers -= 1
-            if watched.watchers <= 0:
-                self._jobs.pop((watched.job_id, watched.name), None)
+            key = watched.job_id, watched.name
+            if watched.watchers <= 0 and self._jobs.get(key) is watched:
+                del self._jobs[key]
                 self._changed.notify_all()
 
     def _loop(self) -> None:
@@ -110,9 +111,17 @@ class Watcher:
                 if not self._jobs:
                     self._thread = None
                     return
-            failures = 0 if self.poll() else failures + 1
+            failures = 0 if self._poll_safely() else failures + 1
             pause = min(self._interval * 2**failures, max(_LONGEST_PAUSE, self._interval))
             due = time.monotonic() + pause
+
+    def _poll_safely(self) -> bool:
+        """Others wait for this thread: nothing that a file system does may end it."""
+        try:
+            return self.poll()
+        except Exception:
+            logger.exception("Asking for job states failed")
+            return False
 
     def poll(self) -> bool:
         """Ask once and tell everybody; False when the scheduler gave no usable answer."""
@@ -141,18 +150,21 @@ class Watcher:
         if not absent:
             return
         since = min(job.watched_since for job in absent) - _HISTORY_MARGIN
+        all_read = True
         try:
             records = self._history([job.job_id for job in absent], since)
         except UnexpectedOutput as error:
             logger.warning("Some job records could not be read: %s", error)
-            records = error.readable
+            records, all_read = error.readable, False
         except HPCBridgeError as error:
             logger.warning("The scheduler's job records cannot be read: %s", error)
-            records = {}
+            return
         for job in absent:
             record = records.get(job.job_id)
             if record is not None and record.name == job.name:
                 self._tell(job, record, self._now())
+            elif not all_read:
+                continue
             elif job.absent_since and self._now() - job.absent_since >= self._lost_after:
                 self._tell(job, _lost(job), self._now())
 

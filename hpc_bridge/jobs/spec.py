@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -56,7 +57,8 @@ def _gpus(value: object) -> str:
 
 def _warning(value: object) -> str:
     match = _SIGNAL.fullmatch(value.strip().upper()) if isinstance(value, str) else None
-    if match is None or int(match[2]) == 0:
+    known = match is not None and f"SIG{match[1]}" in signal.Signals.__members__
+    if match is None or not known or int(match[2]) == 0:
         raise ValueError(f"{value!r} is not a warning signal; write 'USR1@120' (seconds before)")
     return f"{match[1]}@{match[2]}"
 

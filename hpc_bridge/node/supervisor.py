@@ -63,6 +63,8 @@ class Supervisor:
             print(f"hpc-bridge: {error}", file=sys.stderr, flush=True)
             self._record.cause, self._record.message = error.cause, str(error)
             code = error.exit_code
+        if code == 0 and self._record.flow_state and self._record.cause == "WalltimeExceeded":
+            self._record.cause = self._record.message = ""  # warned, and done in time
         self._record.exit_code = code
         self._record.ended = _now()
         write_exit_record(self._attempt.exit_record, self._record)

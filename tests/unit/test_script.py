@@ -9,6 +9,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +301,9 @@ class Job:
         )
         self.environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "42"}
 
-    def start(self, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
             ["bash", str(self.script)],
             cwd=self.folder,
             env=self.environment | variables,
@@ -309,9 +312,15 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
         )
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:  # the test has failed
+                    process.kill()
 
     def run(self, **variables: str) -> tuple[int, str, str]:
-        with self.start(**variables) as process:
+        with self.started(**variables) as process:
             stdout, stderr = process.communicate(timeout=20)
         assert not list(self.folder.rglob("pwned"))
         return process.returncode, stdout, stderr
@@ -411,9 +420,10 @@ def test_a_second_start_of_the_same_attempt_leaves_everything_alone(tmp_path: Pa
 
 def test_two_starts_at_once_run_it_once(tmp_path: Path) -> None:
     job = Job(tmp_path, 'echo started >> "$4/starts"')
-    processes = [job.start() for _ in range(4)]
-    for process in processes:
-        process.communicate(timeout=20)
+    with ExitStack() as stack:
+        processes = [stack.enter_context(job.started()) for _ in range(4)]
+        for process in processes:
+            process.communicate(timeout=20)
     assert sorted(process.returncode for process in processes) == [0, 75, 75, 75]
     assert (job.run_dir / "starts").read_text() == "started\n"
 
@@ -436,10 +446,11 @@ def test_a_signal_reaches_the_supervisor_whose_exit_code_is_the_jobs(
         f"import signal, sys\n"
         f"signal.signal(signal.SIG{name}, lambda *_: sys.exit(7))\n"
         "print('ready', flush=True)\n"
+        "signal.alarm(20)\n"
         "while True: signal.pause()\n"
     )
     job = Job(tmp_path, f"exec python3 -c {quote(waiting)}")
-    with job.start() as process:
+    with job.started() as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.Signals[f"SIG{name}"])
@@ -454,10 +465,11 @@ def test_a_signal_that_the_supervisor_survives_does_not_end_the_job(tmp_path: Pa
         "signal.signal(signal.SIGUSR1, lambda *_: print('again', flush=True))\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         "print('ready', flush=True)\n"
+        "signal.alarm(20)\n"
         "while True: signal.pause()\n"
     )
     job = Job(tmp_path, f"exec python3 -c {quote(waiting)}")
-    with job.start() as process:
+    with job.started() as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for _ in range(3):
@@ -476,7 +488,7 @@ def test_a_supervisor_that_dies_of_a_signal_is_128_and_the_signal(tmp_path: Path
 
 def test_a_signal_during_setup_ends_the_job_with_a_record(tmp_path: Path) -> None:
     job = Job(tmp_path, setup=["echo ready", "while :; do read -rt 0.05 < <(:) || :; done"])
-    with job.start() as process:
+    with job.started() as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()

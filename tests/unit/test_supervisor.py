@@ -12,6 +12,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ def say(**what: Any) -> str:
 
 
 DONE = say(flow_state="COMPLETED")
+FINISH = f"finish() {{ {DONE}; }}"
+# Without the pipe of the reports, whose end the supervisor waits for.
+SLEEP = 'eval "sleep 20 $HPC_BRIDGE_REPORT_FD>&- &"'
+WAIT = f"{SLEEP}; echo ready; wait"
+DEADLINE = 15
 
 
 class Node:
@@ -53,10 +60,11 @@ class Node:
     def variables(self, **variables: str) -> None:
         self.write("env", environment_file(variables))
 
-    def start(self, *wrapper: str) -> subprocess.Popen[str]:
+    @contextmanager
+    def started(self, *wrapper: str) -> Iterator[subprocess.Popen[str]]:
         argv = [sys.executable, "-P", "-m", "hpc_bridge.node", str(self.run_dir), "0", "0"]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self.poison)}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*wrapper, *argv],
             cwd=self.run_dir,
             env=environment | {"SLURM_JOB_ID": "42"},
@@ -65,10 +73,26 @@ class Node:
             stderr=subprocess.PIPE,
             text=True,
         )
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:  # the test has failed
+                    process.kill()
 
     def run(self, *wrapper: str) -> tuple[int, str, str]:
-        with self.start(*wrapper) as process:
-            stdout, stderr = process.communicate(timeout=30)
+        with self.started(*wrapper) as process:
+            stdout, stderr = process.communicate(timeout=DEADLINE)
+        return process.returncode, stdout, stderr
+
+    def run_signalled(self, *signals: signal.Signals) -> tuple[int, str, str]:
+        """Run until the flow says that it is ready, then send the signals."""
+        with self.started() as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            for number in signals:
+                process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=DEADLINE)
         return process.returncode, stdout, stderr
 
     def record(self) -> ExitRecord:
@@ -123,14 +147,19 @@ def test_reports_of_a_newer_flow_process_are_left_out(tmp_path: Path) -> None:
 
 def test_what_the_flow_leaves_running_is_ended(tmp_path: Path) -> None:
     # It holds the output open: without an end the reading of it would not end either.
-    node = Node(tmp_path, f"sleep 600 & {DONE}; exit 4")
+    node = Node(tmp_path, f"{SLEEP}; {DONE}; exit 4")
     assert node.run()[0] == 4
 
 
 def test_what_leaves_the_flows_process_group_does_not_hold_the_job(tmp_path: Path) -> None:
-    node = Node(tmp_path, f"{DONE}; setsid sleep 5 > /dev/null 2>&1 & {DONE}; wait -n; exit 0")
-    with node.start() as process:
-        assert process.wait(4) == 0
+    """It holds the pipe of the reports open; the supervisor waits for that a second at most."""
+    fifo = tmp_path / "leave"
+    os.mkfifo(fifo)
+    left = f"setsid cat {shlex.quote(str(fifo))} > /dev/null 2>&1 &"
+    node = Node(tmp_path, f"{left} {DONE}; exit 4")
+    assert node.run()[0] == 4
+    with fifo.open("wb"):  # which ends it
+        pass
 
 
 # reporting
@@ -157,87 +186,51 @@ def test_an_end_that_the_flow_has_not_said_is_reported_by_another_process(
 
 
 def test_a_termination_is_forwarded_and_recorded(tmp_path: Path) -> None:
-    node = Node(tmp_path, f"trap '{DONE}; exit 9' TERM; echo ready; sleep 600 & wait")
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        process.communicate(timeout=30)
-    assert process.returncode == 9
-    assert node.record().terminated
+    node = Node(tmp_path, f"{FINISH}; trap 'finish; exit 9' TERM; {WAIT}")
+    assert node.run_signalled(signal.SIGTERM)[0] == 9
+    assert (node.record().exit_code, node.record().terminated) == (9, True)
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP", "USR1", "USR2"])
 def test_other_signals_are_forwarded_too(tmp_path: Path, name: str) -> None:
-    node = Node(tmp_path, f"trap '{DONE}; exit 9' {name}; echo ready; sleep 600 & wait")
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.Signals[f"SIG{name}"])
-        process.communicate(timeout=30)
-    assert process.returncode == 9
+    node = Node(tmp_path, f"{FINISH}; trap 'finish; exit 9' {name}; {WAIT}")
+    assert node.run_signalled(signal.Signals[f"SIG{name}"])[0] == 9
     assert not node.record().terminated
 
 
 def test_a_flow_that_dies_of_the_termination_is_recorded_as_terminated(tmp_path: Path) -> None:
-    node = Node(tmp_path, "echo ready; exec sleep 600")
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        process.communicate(timeout=30)
-    assert process.returncode == 143
+    node = Node(tmp_path, "echo ready; exec sleep 20")
+    assert node.run_signalled(signal.SIGTERM)[0] == 143
     assert (node.record().signal, node.record().terminated) == (15, True)
 
 
 def test_the_warning_reaches_a_flow_that_catches_it(tmp_path: Path) -> None:
-    command = f"trap 'echo warned; {DONE}; exit 5' USR1; echo ready; sleep 600 & wait"
+    command = f"{FINISH}; trap 'echo warned; finish; exit 5' USR1; {WAIT}"
     node = Node(tmp_path, command, spec={"warning": "USR1@60"})
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGUSR1)
-        assert process.stdout.readline() == "warned\n"
-        process.communicate(timeout=30)
-    assert process.returncode == 5
-    assert (node.record().cause, node.record().terminated) == ("WalltimeExceeded", False)
+    assert node.run_signalled(signal.SIGUSR1)[:2] == (5, "warned\n")
+    assert not node.record().terminated
 
 
 def test_the_warning_ends_a_flow_that_does_not_catch_it(tmp_path: Path) -> None:
-    command = f"trap 'echo ended; {DONE}; exit 6' TERM; echo ready; sleep 600 & wait"
+    command = f"{FINISH}; trap 'echo ended; finish; exit 6' TERM; {WAIT}"
     node = Node(tmp_path, command, spec={"warning": "USR1@60"})
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGUSR1)
-        assert process.stdout.readline() == "ended\n"
-        process.communicate(timeout=30)
-    assert process.returncode == 6
+    assert node.run_signalled(signal.SIGUSR1)[:2] == (6, "ended\n")
     assert node.record().cause == "WalltimeExceeded"
     assert "warning signal" in node.record().message
 
 
 def test_a_flow_that_finishes_after_its_warning_has_no_cause_of_failure(tmp_path: Path) -> None:
-    command = f"trap '{DONE}; exit 0' USR1; echo ready; sleep 600 & wait"
+    command = f"{FINISH}; trap 'finish; exit 0' USR1; {WAIT}"
     node = Node(tmp_path, command, spec={"warning": "USR1@60"})
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGUSR1)
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert (node.record().flow_state, node.record().cause) == ("COMPLETED", "")
+    code, _, stderr = node.run_signalled(signal.SIGUSR1)
+    assert (code, node.record().flow_state, node.record().cause) == (0, "COMPLETED", "")
     assert POISON not in stderr
 
 
 def test_a_signal_that_is_not_the_warning_explains_nothing(tmp_path: Path) -> None:
-    command = f"trap '{DONE}; exit 5' USR2; echo ready; sleep 600 & wait"
+    command = f"{FINISH}; trap 'finish; exit 5' USR2; {WAIT}"
     node = Node(tmp_path, command, spec={"warning": "USR1@60"})
-    with node.start() as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGUSR2)
-        process.communicate(timeout=30)
+    assert node.run_signalled(signal.SIGUSR2)[0] == 5
     assert node.record().cause == ""
 
 
