@@ -49,6 +49,7 @@ class Supervisor:
         self._environment: dict[str, str] = dict(os.environ)
         self._child: subprocess.Popen[bytes] | None = None
         self._cancel_grace = cancel_grace
+        self._early_signals: list[int] = []
         self._warning: int | None = _warning_signal(self._submission)
 
     def run(self) -> int:
@@ -121,8 +122,6 @@ class Supervisor:
         return fresh
 
     def _run_child(self, argv: list[str], folder: Path) -> int:
-        # The shell's background jobs ignore SIGINT, and a child would inherit that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         reading, writing = os.pipe()
         try:
             self._child = subprocess.Popen(
@@ -138,8 +137,9 @@ class Supervisor:
             ) from error
         finally:
             os.close(writing)
-            signal.signal(signal.SIGINT, self._on_signal)
         self._record.stage = "flow"
+        for number in self._early_signals:
+            self._hand_on(self._child, number)
         reports = threading.Thread(target=self._read_reports, args=(reading,), daemon=True)
         reports.start()
         code = self._child.wait()
@@ -187,14 +187,15 @@ class Supervisor:
         if number == self._warning:
             self._record.cause = "WalltimeExceeded"
             self._record.message = "the warning signal before the walltime was received"
-        child = self._child
-        if child is None or child.poll() is not None:
-            if number == signal.SIGTERM:
-                sys.exit(128 + number)
-            return
+        if self._child is None:
+            self._early_signals.append(number)
+        else:
+            self._hand_on(self._child, number)
+
+    def _hand_on(self, child: subprocess.Popen[bytes], number: int) -> None:
         if number == self._warning and not _catches(child.pid, number):
             number = signal.SIGTERM
-        child.send_signal(number)
+        child.send_signal(number)  # which does nothing when it is over
 
     def _report(self) -> None:
         """Let a process with Prefect say what the flow's own process no longer could."""

@@ -21,6 +21,7 @@ from hpc_bridge.jobs import JobSpec, Resources
 from hpc_bridge.node.records import ExitRecord, read_exit_record
 from hpc_bridge.schedulers.local_directives import split_directive
 from hpc_bridge.script import directive, load_template, quote, render
+from tests.waiting import until
 
 CONTEXT = {
     "run_dir": "/shared/runs/hbabc",
@@ -459,6 +460,11 @@ def test_a_signal_reaches_the_supervisor_whose_exit_code_is_the_jobs(
     assert job.record().exit_code == 7
 
 
+def asleep(pid: int) -> bool:
+    """Whether the process sleeps in a system call (proc(5), state S)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def test_a_signal_that_the_supervisor_survives_does_not_end_the_job(tmp_path: Path) -> None:
     waiting = (
         "import signal, sys\n"
@@ -473,6 +479,8 @@ def test_a_signal_that_the_supervisor_survives_does_not_end_the_job(tmp_path: Pa
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for _ in range(3):
+            # Between two calls of `wait` bash keeps a signal until the next one.
+            until(lambda: asleep(process.pid), 10, "bash waits")
             process.send_signal(signal.SIGUSR1)
             assert process.stdout.readline() == "again\n"
         process.terminate()

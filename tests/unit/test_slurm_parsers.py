@@ -634,6 +634,12 @@ def test_a_job_that_is_over_hides_no_error_about_another(version: str, name: str
         SLURM.parse_cancel(Answer(given.command, 1, "", over + given.stderr))
 
 
+@pytest.mark.parametrize("exit_code", [1, 127, -9])
+def test_a_cancel_that_failed_without_a_word_is_an_error(exit_code: int) -> None:
+    with pytest.raises(CommandError, match="no message"):
+        SLURM.parse_cancel(Answer(("scancel", "5"), exit_code, "", ""))
+
+
 # find
 
 
