@@ -54,7 +54,7 @@ def measure(run: Run) -> list[Row]:
     cluster = connect(run.scheduler, run.shared, 30.0).cluster
     first = batch.submit(0)  # makes the pool and loads what is loaded late
     script = (first.run_directory.path / "job.sh").read_text()
-    command = cluster.scheduler.submit_command()
+    command = cluster.scheduler.submit_command("hbname")
     jobs = [first.job_id]
     flows, bare = [], []
     parts = Parts(PARTS)

@@ -54,7 +54,7 @@ class Cluster:
         """
         try:
             return self.scheduler.parse_submit(
-                self._run("submit", self.scheduler.submit_command(), stdin=script.encode())
+                self._run("submit", self.scheduler.submit_command(name), stdin=script.encode())
             )
         except (CommandTimeout, SchedulerUnavailable, UnexpectedOutput) as doubt:
             found = self._find_after(doubt, name)

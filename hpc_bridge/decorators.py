@@ -138,11 +138,9 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         return future
 
     async def retry(self, flow_run: FlowRun) -> Any:
-        """Run an existing flow run again, as a new job, and wait for it."""
+        """Do a flow run again, as a new job with its first parameters, and wait for it."""
         future = await self._with_worker(
-            lambda worker: worker.submit(
-                self, flow_run.parameters, self.job_variables, flow_run=flow_run
-            )
+            lambda worker: worker.submit(self, job_variables=self.job_variables, flow_run=flow_run)
         )
         return await future.aresult()
 
@@ -190,7 +188,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         """
         changes = options.pop("job_variables", None)
         if changes is not None:
-            options["job_variables"] = _checked(self.job_variables | changes)
+            options["job_variables"] = _checked(merged(self.job_variables, changes))
         bound = super().with_options(**options)
         return _batch_flow(bound)
 

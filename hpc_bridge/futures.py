@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +15,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFlowRunFuture
+from prefect.futures import PrefectFlowRunFuture, PrefectFuture
 from typing_extensions import TypeVar
 
 from hpc_bridge.connections import connect
@@ -55,11 +58,27 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         self._poll_interval = poll_interval
         self._reference = reference
         self._spec = spec
+        self._over: JobReference | None = None
 
     @property
     def job_id(self) -> str | None:
         """The scheduler's id of the job; None while no worker has submitted the run."""
         return str(self._reference.job_id) if self._reference else None
+
+    def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
+        """Call ``fn`` when the run is over, also when its job dies without a word."""
+        if self._final_state is not None:
+            fn(self)
+            return
+
+        def wait_and_call() -> None:
+            self.wait()
+            fn(self)
+
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(wait_and_call,), name="hpc-bridge-future", daemon=True
+        ).start()
 
     @property
     def run_directory(self) -> RunDirectory | None:
@@ -84,7 +103,7 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
                 elif watch is not None and watch.job.done.done():
                     await self._settle(watch.job.done.result())
                     # A run that is to be retried or resumed goes on in another job.
-                    watch = self._reference = None
+                    self._over, watch, self._reference = self._reference, None, None
         finally:
             if watch is not None:
                 watch.watcher.forget(watch.job)
@@ -129,12 +148,16 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         if self._reference is None:
             async with get_client() as client:
                 flow_run = await client.read_flow_run(self.flow_run_id)
-            self._reference = JobReference.parse(flow_run.infrastructure_pid)
+            reference = JobReference.parse(flow_run.infrastructure_pid)
+            self._reference = None if reference == self._over else reference
         if self._reference is None:
             return None
         reference = self._reference
         watcher = connect(reference.scheduler, self._shared, self._poll_interval).watcher
-        return _Watch(watcher, watcher.watch(reference.job_id, reference.submission_id))
+        job = watcher.watch(
+            reference.job_id, reference.submission_id, submitted=reference.submitted
+        )
+        return _Watch(watcher, job)
 
     async def _settle(self, status: JobStatus) -> None:
         """The job is over: give the flow run's own last state a moment, then decide."""
@@ -146,8 +169,7 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
             ran = record is not None and record.stage == "flow"
             give_up = time.monotonic() + (_SETTLING_SECONDS if ran else 0.0)
             while time.monotonic() < give_up:
-                state = (await client.read_flow_run(self.flow_run_id)).state
-                if state is not None and is_settled(state, status):
+                if is_settled(await client.read_flow_run(self.flow_run_id), status):
                     break
                 await asyncio.sleep(0.5)
             state = await settle(client, self.flow_run_id, status, run, self._spec)

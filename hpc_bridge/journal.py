@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def new_submission_id(now: float | None = None) -> str:
     seconds = int(time.time() if now is None else now)
     stamp = "".join(_ALPHABET[seconds >> shift & 31] for shift in range(30, -1, -5))
     return f"hb{stamp}{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+
+
+def submission_time(submission_id: str) -> datetime:
+    """When an id was made, to the second."""
+    seconds = 0
+    for letter in submission_id[2:9]:
+        seconds = seconds << 5 | _ALPHABET.index(letter)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def is_submission_id(name: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from hpc_bridge.jobs import JobId
+from hpc_bridge.journal import submission_time
 from hpc_bridge.settings import SchedulerName
 
-_FORM = re.compile(r"(?P<scheduler>slurm|local):(?P<job>[^:]+):(?P<submission>[a-z0-9]+)")
+_FORM = re.compile(r"(?P<scheduler>slurm|local):(?P<job>[^:]+):(?P<submission>hb[a-z2-7]{13})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,11 @@ class JobReference:
     scheduler: SchedulerName
     job_id: JobId
     submission_id: str
+
+    @property
+    def submitted(self) -> datetime:
+        """When the job was submitted."""
+        return submission_time(self.submission_id)
 
     def __str__(self) -> str:
         return f"{self.scheduler}:{self.job_id}:{self.submission_id}"

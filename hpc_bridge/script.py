@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError
@@ -76,7 +77,7 @@ def render(
     """
     name, text = load_template(template, packaged)
     try:
-        return _compiled(text).render(spec=spec, **context)
+        return _compiled(text).render(spec=_plain(spec), **context)
     except TemplateSyntaxError as error:
         raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
     except InvalidJobSpec:
@@ -103,6 +104,12 @@ def _compiled(text: str) -> Template:
         "walltime": _optional(units.format_walltime),
     }
     return environment.from_string(text)
+
+
+def _plain(spec: JobSpec) -> SimpleNamespace:
+    """The fields without the model's methods, which would lead out of the sandbox."""
+    fields = {name: getattr(spec, name) for name in JobSpec.model_fields if name != "environment"}
+    return SimpleNamespace(**fields)
 
 
 def _optional(form: Callable[[int], str]) -> Callable[[int | None], str | None]:

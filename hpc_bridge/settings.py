@@ -33,8 +33,12 @@ def _lines(value: object) -> object:
 
 
 def _web_address(value: object) -> object:
-    if isinstance(value, str) and urlsplit(value).scheme not in ("http", "https"):
-        raise ValueError(f"{value!r} is not a web address; it begins with http:// or https://")
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.username or parts.password:
+            raise ValueError("holds a user name or password; set PREFECT_API_AUTH_STRING instead")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{value!r} is not a web address; it begins with http:// or https://")
     return value
 
 
@@ -101,7 +105,7 @@ class Settings(BaseSettings, RunSettings):
     """Everything that can be set outside of a flow's own code."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HPC_BRIDGE_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="HPC_BRIDGE_", env_ignore_empty=True, extra="forbid", hide_input_in_errors=True
     )
 
     site: str | None = Field(
@@ -153,6 +157,8 @@ class Settings(BaseSettings, RunSettings):
 def user_file() -> Path:
     """``$HPC_BRIDGE_CONFIG``, else ``hpc-bridge/config.toml`` where a user's configuration is."""
     if named := os.environ.get("HPC_BRIDGE_CONFIG"):
+        if not Path(named).exists():
+            raise SettingsError(f"HPC_BRIDGE_CONFIG names {named}, which does not exist")
         return Path(named)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "hpc-bridge" / "config.toml"

@@ -6,26 +6,31 @@ times.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from hpc_bridge.errors import UnexpectedOutput
+from hpc_bridge.errors import HPCBridgeError, SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
-from hpc_bridge.watcher import Answer
+from hpc_bridge.watcher import Snapshot
 
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
 _TIMES = ("submitted", "started", "ended", "estimated_start")
 
 
 class SharedAnswer:
     """Asks through ``query`` unless another process has just done so.
 
-    A failed query leaves the file as it is, and the next caller asks for itself.
+    A failure is shared too: a scheduler that hangs is not asked by one process after another.
     """
 
     def __init__(
@@ -41,51 +46,83 @@ class SharedAnswer:
         self._max_age = max_age
         self._now = now
 
-    def ask(self) -> Answer:
-        """The shared answer when it is younger than ``max_age`` seconds, else a new one."""
+    def ask(self) -> Snapshot:
+        """The shared answer when it is younger than ``max_age`` seconds, else a new one.
+
+        Raises SchedulerUnavailable when somebody else has just failed to get one.
+        """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known = _read(file.read())
-            if known is not None and 0 <= self._age(known) < self._max_age:
-                return known
-            taken_at = self._now()
             try:
-                jobs = self._query()
-            except UnexpectedOutput as error:
-                jobs = error.readable
-            answer = Answer(taken_at, jobs)
+                return self._known(file) or self._ask_anew(file)
+            finally:
+                # Not left to close: a child of this process may hold the same open file.
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _known(self, file: TextIO) -> Snapshot | None:
+        stored = _load(file.read())
+        if stored is None or not 0 <= self._age(stored) < self._max_age:
+            return None
+        if "failure" in stored:
+            raise SchedulerUnavailable(f"{stored['failure']} (asked by another process just now)")
+        return _snapshot(stored)
+
+    def _ask_anew(self, file: TextIO) -> Snapshot:
+        taken_at = self._now()
+        try:
+            answer = Snapshot(taken_at, self._query())
+        except UnexpectedOutput as error:
+            logger.warning("Some jobs could not be read: %s", error)
+            answer = Snapshot(taken_at, error.readable, complete=False)
+        except HPCBridgeError as error:
+            self._store(file, {"failure": str(error)})
+            raise
+        self._store(file, _fields(answer))
+        return answer
+
+    def _store(self, file: TextIO, fields: dict[str, Any]) -> None:
+        """Age counts from the end of the query: a slow answer is not old when it comes."""
+        head = {"format": FORMAT, "stored_at": self._now().isoformat()}
+        with contextlib.suppress(OSError):  # a full disk must not lose a good answer
             file.seek(0)
             file.truncate()
-            file.write(_text(answer))
-            return answer
+            file.write(json.dumps(head | fields, default=datetime.isoformat))
+            file.flush()
 
-    def _age(self, answer: Answer) -> float:
-        return (self._now() - answer.taken_at).total_seconds()
-
-
-def _text(answer: Answer) -> str:
-    return json.dumps(
-        {
-            "format": 1,
-            "taken_at": answer.taken_at.isoformat(),
-            "jobs": [dataclasses.asdict(status) for status in answer.jobs.values()],
-        },
-        default=datetime.isoformat,
-    )
+    def _age(self, stored: dict[str, Any]) -> float:
+        stored_at: datetime = stored["stored_at"]
+        return (self._now() - stored_at).total_seconds()
 
 
-def _read(text: str) -> Answer | None:
-    """The stored answer; None when there is none or it is of another format or damaged."""
+def _fields(answer: Snapshot) -> dict[str, Any]:
+    return {
+        "taken_at": answer.taken_at,
+        "complete": answer.complete,
+        "jobs": [dataclasses.asdict(status) for status in answer.jobs.values()],
+    }
+
+
+def _load(text: str) -> dict[str, Any] | None:
+    """What is stored; None when that is nothing, of another format, or damaged."""
     try:
-        stored = json.loads(text)
-        if stored["format"] != 1:
+        stored: dict[str, Any] = json.loads(text)
+        if stored["format"] != FORMAT:
             return None
-        jobs = [_status(fields) for fields in stored["jobs"]]
-        return Answer(datetime.fromisoformat(stored["taken_at"]), {job.job_id: job for job in jobs})
-    except (ValueError, KeyError, TypeError):
+        stored["stored_at"] = datetime.fromisoformat(stored["stored_at"])
+        if "failure" not in stored:
+            stored["jobs"] = [_status(fields) for fields in stored["jobs"]]
+            stored["taken_at"] = datetime.fromisoformat(stored["taken_at"])
+            stored["complete"] = bool(stored["complete"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    return stored
+
+
+def _snapshot(stored: dict[str, Any]) -> Snapshot:
+    jobs = {job.job_id: job for job in stored["jobs"]}
+    return Snapshot(stored["taken_at"], jobs, stored["complete"])
 
 
 def _status(fields: dict[str, Any]) -> JobStatus:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from hpc_bridge.errors import HPCBridgeError, UnexpectedOutput
+from hpc_bridge.errors import CommandNotFound, HPCBridgeError, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 
 logger = logging.getLogger(__name__)
@@ -23,11 +23,15 @@ _LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Every job of the account at one moment (UTC)."""
+class Snapshot:
+    """Every job of the account at one moment (UTC).
+
+    When it is not ``complete``, a job that is missing may be one that could not be read.
+    """
 
     taken_at: datetime
     jobs: Mapping[JobId, JobStatus]
+    complete: bool = True
 
 
 @dataclass(slots=True)
@@ -37,6 +41,8 @@ class WatchedJob:
     job_id: JobId
     name: str
     watched_since: datetime
+    active_since: datetime
+    """The job existed then: where a search of the records begins."""
     done: Future[JobStatus] = field(default_factory=Future)
     latest: JobStatus | None = None
     latest_at: datetime | None = None
@@ -61,7 +67,7 @@ class Watcher:
 
     def __init__(
         self,
-        ask: Callable[[], Answer],
+        ask: Callable[[], Snapshot],
         history: Callable[[Collection[JobId], datetime], Mapping[JobId, JobStatus]],
         *,
         interval: float,
@@ -77,12 +83,16 @@ class Watcher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def watch(self, job_id: JobId, name: str) -> WatchedJob:
-        """Start watching, or join those who watch already."""
+    def watch(self, job_id: JobId, name: str, *, submitted: datetime | None = None) -> WatchedJob:
+        """Start watching, or join those who watch already.
+
+        ``submitted`` is when the job was submitted, now unless it is given.
+        """
         with self._changed:
             watched = self._jobs.get((job_id, name))
             if watched is None:
-                watched = WatchedJob(job_id, name, self._now())
+                now = self._now()
+                watched = WatchedJob(job_id, name, now, submitted or now)
                 self._jobs[job_id, name] = watched
             watched.watchers += 1
             if self._thread is None:
@@ -112,7 +122,8 @@ class Watcher:
                     self._thread = None
                     return
             failures = 0 if self._poll_safely() else failures + 1
-            pause = min(self._interval * 2**failures, max(_LONGEST_PAUSE, self._interval))
+            factor = 2 ** min(failures, 10)
+            pause = min(self._interval * factor, max(_LONGEST_PAUSE, self._interval))
             due = time.monotonic() + pause
 
     def _poll_safely(self) -> bool:
@@ -132,41 +143,51 @@ class Watcher:
             return False
         with self._changed:
             jobs = list(self._jobs.values())
-        absent = [job for job in jobs if not self._seen(job, answer)]
-        self._look_up([job for job in absent if job.absent_since is not None])
+        unclear = [job for job in jobs if not self._told_by_queue(job, answer)]
+        self._look_up(unclear)
         return True
 
-    def _seen(self, job: WatchedJob, answer: Answer) -> bool:
+    def _told_by_queue(self, job: WatchedJob, answer: Snapshot) -> bool:
+        """Whether the answer says all that is wanted of the job."""
         status = answer.jobs.get(job.job_id)
         if status is not None and status.name == job.name:
             job.absent_since = None
+            job.latest, job.latest_at = status, answer.taken_at
+            if status.state is JobState.CANCELLED and status.cancelled_by is None:
+                return False  # by whom is in the records only
             self._tell(job, status, answer.taken_at)
             return True
-        if answer.taken_at > job.watched_since and job.absent_since is None:
+        if answer.complete and answer.taken_at > job.watched_since and job.absent_since is None:
             job.absent_since = answer.taken_at
-        return False
+        return job.absent_since is None
 
-    def _look_up(self, absent: Collection[WatchedJob]) -> None:
-        if not absent:
+    def _look_up(self, unclear: Collection[WatchedJob]) -> None:
+        if not unclear:
             return
-        since = min(job.watched_since for job in absent) - _HISTORY_MARGIN
-        all_read = True
+        since = min(job.active_since for job in unclear) - _HISTORY_MARGIN
+        read = True
+        records: Mapping[JobId, JobStatus] = {}
         try:
-            records = self._history([job.job_id for job in absent], since)
+            records = self._history([job.job_id for job in unclear], since)
         except UnexpectedOutput as error:
             logger.warning("Some job records could not be read: %s", error)
-            records, all_read = error.readable, False
+            records, read = error.readable, False
+        except CommandNotFound as error:
+            logger.info("There are no job records here: %s", error)
         except HPCBridgeError as error:
             logger.warning("The scheduler's job records cannot be read: %s", error)
-            return
-        for job in absent:
-            record = records.get(job.job_id)
-            if record is not None and record.name == job.name:
-                self._tell(job, record, self._now())
-            elif not all_read:
-                continue
-            elif job.absent_since and self._now() - job.absent_since >= self._lost_after:
-                self._tell(job, _lost(job), self._now())
+            read = False
+        for job in unclear:
+            self._told_by_records(job, records.get(job.job_id), read=read)
+
+    def _told_by_records(self, job: WatchedJob, record: JobStatus | None, *, read: bool) -> None:
+        if record is not None and record.name == job.name and record.state.is_terminal:
+            self._tell(job, record, self._now())
+        elif job.absent_since is None:
+            if job.latest is not None:  # the queue knows its end, and the records nothing better
+                self._tell(job, job.latest, self._now())
+        elif record is None and read and self._now() - job.absent_since >= self._lost_after:
+            self._tell(job, _lost(job), self._now())
 
     def _tell(self, job: WatchedJob, status: JobStatus, at: datetime) -> None:
         job.latest, job.latest_at = status, at

@@ -30,7 +30,7 @@ os.environ |= {
     "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
     "PREFECT_HOME": str(HOME / "prefect"),
     "PREFECT_LOGGING_LEVEL": "WARNING",
-    "HPC_BRIDGE_CONFIG": str(HOME / "config.toml"),
+    "HPC_BRIDGE_CONFIG": os.devnull,
     "HPC_BRIDGE_SCHEDULER": "local",
     "HPC_BRIDGE_SHARED_DIR": str(HOME / "shared"),
 }

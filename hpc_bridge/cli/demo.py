@@ -52,7 +52,7 @@ def _point_prefect_at(url: str, folder: Path) -> None:
         "PREFECT_API_URL": url,
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOGGING_LEVEL": "WARNING",
-        "HPC_BRIDGE_CONFIG": str(folder / "no-user-file.toml"),
+        "HPC_BRIDGE_CONFIG": os.devnull,
         "HPC_BRIDGE_SCHEDULER": "local",
         "HPC_BRIDGE_SHARED_DIR": str(folder / "shared"),
     }

@@ -11,7 +11,8 @@ from typing import Any
 RUN_DIR = "HPC_BRIDGE_RUN_DIR"
 ELEMENT = "HPC_BRIDGE_ELEMENT"
 ATTEMPT = "HPC_BRIDGE_ATTEMPT"
-REPORT_FD = "HPC_BRIDGE_REPORT_FD"
+REPORTS = "HPC_BRIDGE_REPORTS"
+"""A FIFO of the supervisor that takes lines of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ class Attempt:
     def exit_record(self) -> Path:
         """Where the exit record goes."""
         return self.folder / "exit.json"
+
+    def is_newest(self) -> bool:
+        """Whether no later start of the job has claimed the flow run."""
+        return not any(
+            path.name.isdecimal() and int(path.name) > self.number
+            for path in self.folder.parent.iterdir()
+        )
 
     def submission(self) -> dict[str, Any]:
         """``submission.json``."""

@@ -16,7 +16,10 @@ from uuid import UUID
 
 from prefect._internal import control_listener
 from prefect.exceptions import TerminationSignal
+from prefect.logging import get_logger
 from prefect.utilities import engine
+
+logger = get_logger("hpc_bridge.cancellation")
 
 _ARM_INTERVAL = 0.2
 _POLL_SECONDS = 10.0
@@ -50,7 +53,14 @@ def _listen(flow_run_id: UUID, on_cancelling: Callable[[], None]) -> None:
     pause = threading.Event()
     while not _engine_is_armed():
         pause.wait(_ARM_INTERVAL)
-    asyncio.run(_wait_for_cancelling(flow_run_id))
+    while True:
+        try:
+            asyncio.run(_wait_for_cancelling(flow_run_id))
+        except Exception:
+            logger.warning("Listening for cancellation failed; trying again", exc_info=True)
+            pause.wait(_POLL_SECONDS)
+        else:
+            break
     on_cancelling()
     while not _cancel():
         pause.wait(_ARM_INTERVAL)

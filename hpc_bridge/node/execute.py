@@ -7,6 +7,7 @@ names the bundle that the worker has put into the run directory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from hpc_bridge.node.attempt import REPORT_FD, Attempt
+from hpc_bridge.node.attempt import REPORTS, Attempt
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
@@ -32,10 +33,16 @@ class CannotRun(Exception):
 
 
 def report(**what: Any) -> None:
-    """Tell the supervisor, when there is one."""
-    descriptor = os.environ.get(REPORT_FD)
-    if descriptor is not None:
-        os.write(int(descriptor), (json.dumps(what) + "\n").encode())
+    """Tell the supervisor, when there is one; that it cannot be told is no failure of the flow."""
+    reports = os.environ.get(REPORTS)
+    if reports is None:
+        return
+    with contextlib.suppress(OSError):
+        pipe = os.open(reports, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(pipe, (json.dumps(what) + "\n").encode())
+        finally:
+            os.close(pipe)
 
 
 def main() -> int:
@@ -62,12 +69,12 @@ def _run(attempt: Attempt, flow_run_id: UUID) -> int:
     flow_run = _claim_flow_run(attempt, flow_run_id)
     if flow_run is None:
         return 0
+    sys.path.insert(0, str(Path.cwd()))
     if bundle is None:
         flow, context, parameters = _from_deployment(flow_run), None, None
     else:
         _extract_files(attempt.run_dir / "files.zip")
         flow, context, parameters = unpack(bundle)
-    sys.path.insert(0, str(Path.cwd()))
 
     from hpc_bridge.node import cancellation
 
@@ -126,6 +133,10 @@ def _claim_flow_run(attempt: Attempt, flow_run_id: UUID) -> FlowRun | None:
                     f"hpc-bridge: the flow run is {state.name} already; not running it", flush=True
                 )
                 report(flow_state=state.type.value)
+                return None
+            if not attempt.is_newest():
+                print("hpc-bridge: a later start of this job has taken over", flush=True)
+                report(flow_state="REPLACED")
                 return None
             if restarted and not state.is_pending():
                 message = f"Attempt {attempt.number + 1}: the job was requeued."
@@ -210,7 +221,10 @@ def _run_flow(
             return _ended(state)
     except (Abort, Pause) as error:
         print(f"hpc-bridge: the run was stopped by the server: {error}", flush=True)
-        return _ended(_server_state(flow_run))
+        state = _server_state(flow_run)
+        # Whatever it is, another process has set it, and it is not for this one to change.
+        report(flow_state=state.type.value if state else "UNKNOWN")
+        return 0 if state is not None and state.is_paused() else 1
     except TerminationSignal as error:
         _ended(_server_state(flow_run))
         return 128 + error.signal

@@ -7,6 +7,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+WARNED = "the warning signal before the walltime was received"
+"""The message of a record whose cause the job only guesses from the warning."""
+
 
 @dataclass(slots=True)
 class ExitRecord:

@@ -1,11 +1,13 @@
 """Says on the server how an attempt ended whose own process no longer could.
 
-``python -m hpc_bridge.node.report`` in the environment of the attempt; reads its exit record.
+``python -m hpc_bridge.node.report`` in the environment of the attempt; its exit record comes on
+standard input.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from typing import Any
@@ -19,20 +21,23 @@ from prefect.states import Cancelled, Crashed
 
 from hpc_bridge.node.attempt import Attempt
 from hpc_bridge.node.execute import unpack
-from hpc_bridge.node.records import ExitRecord, read_exit_record
+from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.outcome import goes_on_later
 
 
 async def main() -> int:
     """Set the state that the exit record calls for, then run the flow's hooks for it."""
     attempt = Attempt.from_environment()
-    record = read_exit_record(attempt.exit_record)
-    if record is None:
-        return 1
+    record = ExitRecord(**json.loads(sys.stdin.read()))
+    if not attempt.is_newest():
+        return 0
     flow_run_id = UUID(attempt.submission()["flow_runs"][str(attempt.element)])
     async with get_client() as client:
         flow_run = await client.read_flow_run(flow_run_id)
         before = flow_run.state
         if before is not None and before.is_final() and before.name != "Crashed":
+            return 0
+        if goes_on_later(flow_run):
             return 0
         hooks_ran = before is not None and before.is_crashed()
         hooks = HookRunner(resolve_flow=lambda _: _flow(attempt, flow_run))

@@ -14,17 +14,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from hpc_bridge.node.attempt import REPORT_FD, Attempt
-from hpc_bridge.node.records import ExitRecord, write_exit_record
+from hpc_bridge.node.attempt import REPORTS, Attempt
+from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
 
 CANCEL_GRACE_SECONDS = 30.0
 _FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _REPORT_TIMEOUT = 60.0
+_NO_MORE = b"no more\n"
 
 
 class _CannotStart(Exception):
@@ -61,14 +64,17 @@ class Supervisor:
             self._check_python()
             code = self._run_child(self._argv(), self._folder())
         except _CannotStart as error:
-            print(f"hpc-bridge: {error}", file=sys.stderr, flush=True)
+            _say(str(error))
             self._record.cause, self._record.message = error.cause, str(error)
             code = error.exit_code
         if code == 0 and self._record.flow_state and self._record.cause == "WalltimeExceeded":
             self._record.cause = self._record.message = ""  # warned, and done in time
         self._record.exit_code = code
         self._record.ended = _now()
-        write_exit_record(self._attempt.exit_record, self._record)
+        try:
+            write_exit_record(self._attempt.exit_record, self._record)
+        except OSError as error:
+            _say(f"the exit record cannot be written: {error}")
         if not self._record.flow_state or self._record.cause:
             self._report()
         return code
@@ -113,65 +119,74 @@ class Supervisor:
         fresh = self._attempt.folder / "work"
         fresh.mkdir(exist_ok=True)
         if asked:
-            print(
-                f"hpc-bridge: {asked}, where the flow was called, does not exist on"
-                f" {self._record.node}; running in {fresh}",
-                file=sys.stderr,
-                flush=True,
+            _say(
+                f"{asked}, where the flow was called, does not exist on {self._record.node};"
+                f" running in {fresh}"
             )
         return fresh
 
     def _run_child(self, argv: list[str], folder: Path) -> int:
-        reading, writing = os.pipe()
+        with tempfile.TemporaryDirectory(prefix="hpc-bridge-") as private:
+            # By name, not by descriptor: launchers close what they do not know.
+            reports = Path(private) / "reports"
+            os.mkfifo(reports, 0o600)
+            with reports.open("r+b", buffering=0) as pipe:
+                reader = threading.Thread(target=self._read_reports, args=(pipe,), daemon=True)
+                reader.start()
+                code = self._wait_for_child(argv, folder, reports)
+                pipe.write(_NO_MORE)
+                reader.join()
+        if code < 0:
+            self._record.signal = -code
+            return 128 - code
+        return code
+
+    def _wait_for_child(self, argv: list[str], folder: Path, reports: Path) -> int:
         try:
             self._child = subprocess.Popen(
                 argv,
                 cwd=folder,
-                env=self._environment | {REPORT_FD: str(writing)},
-                pass_fds=[writing],
+                env=self._environment | {REPORTS: str(reports)},
                 process_group=0,
             )
         except OSError as error:
             raise _CannotStart(
                 "LauncherFailed", f"{argv[0]} cannot be started: {error.strerror}", 126
             ) from error
-        finally:
-            os.close(writing)
         self._record.stage = "flow"
         for number in self._early_signals:
             self._hand_on(self._child, number)
-        reports = threading.Thread(target=self._read_reports, args=(reading,), daemon=True)
-        reports.start()
         code = self._child.wait()
-        reports.join(timeout=1.0)  # a grandchild may hold the pipe open for longer
         self._end_group()
-        if code < 0:
-            self._record.signal = -code
-            return 128 - code
         return code
 
-    def _read_reports(self, reading: int) -> None:
+    def _read_reports(self, pipe: IO[bytes]) -> None:
         """Lines of JSON from the flow's process; unknown ones are for a newer supervisor."""
-        with os.fdopen(reading, encoding="utf-8") as pipe:
-            for line in pipe:
-                report = json.loads(line)
-                if "flow_state" in report:
-                    self._record.flow_state = report["flow_state"]
-                if "cause" in report:
-                    self._record.cause = report["cause"]
-                    self._record.message = report.get("message", "")
-                if report.get("cancelling"):
-                    timer = threading.Timer(self._cancel_grace, self._kill_cancelled)
-                    timer.daemon = True
-                    timer.start()
+        rest = b""
+        while True:
+            *lines, rest = (rest + pipe.read(4096)).split(b"\n")
+            for line in lines:
+                if line + b"\n" == _NO_MORE:
+                    return
+                with contextlib.suppress(ValueError):
+                    self._take_report(json.loads(line))
+
+    def _take_report(self, report: dict[str, Any]) -> None:
+        if "flow_state" in report:
+            self._record.flow_state = report["flow_state"]
+        if "cause" in report:
+            self._record.cause = report["cause"]
+            self._record.message = report.get("message", "")
+        if report.get("cancelling"):
+            timer = threading.Timer(self._cancel_grace, self._kill_cancelled)
+            timer.daemon = True
+            timer.start()
 
     def _kill_cancelled(self) -> None:
         if self._child is not None and self._child.poll() is None:
-            print(
-                "hpc-bridge: the flow did not end within"
-                f" {self._cancel_grace:g} s of its cancellation; killing it",
-                file=sys.stderr,
-                flush=True,
+            _say(
+                f"the flow did not end within {self._cancel_grace:g} s of its cancellation;"
+                " killing it"
             )
             self._record.cause = "Cancelled"
             self._end_group()
@@ -184,9 +199,9 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM:
             self._record.terminated = True
-        if number == self._warning:
+        elif number == self._warning:
             self._record.cause = "WalltimeExceeded"
-            self._record.message = "the warning signal before the walltime was received"
+            self._record.message = WARNED
         if self._child is None:
             self._early_signals.append(number)
         else:
@@ -201,7 +216,17 @@ class Supervisor:
         """Let a process with Prefect say what the flow's own process no longer could."""
         argv = [sys.executable, "-P", "-m", "hpc_bridge.node.report"]
         with contextlib.suppress(subprocess.TimeoutExpired, OSError):
-            subprocess.run(argv, env=self._environment, timeout=_REPORT_TIMEOUT, check=False)
+            subprocess.run(
+                argv,
+                env=self._environment,
+                input=json.dumps(asdict(self._record)).encode(),
+                timeout=_REPORT_TIMEOUT,
+                check=False,
+            )
+
+
+def _say(text: str) -> None:
+    print(f"hpc-bridge: {text}", file=sys.stderr, flush=True)
 
 
 def _warning_signal(submission: dict[str, Any]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,8 +50,15 @@ class Scheduler(ABC):
     the commands of this scheduler."""
 
     @abstractmethod
-    def submit_command(self) -> list[str]:
-        """argv that submits the script on its standard input."""
+    def submit_command(self, name: str) -> list[str]:
+        """argv that submits the script on its standard input as job ``name``.
+
+        The name stands in the script too; here it wins over a template or a directive without it.
+        """
+
+    @abstractmethod
+    def check_directives(self, directives: Sequence[str]) -> None:
+        """Raise InvalidJobSpec for a directive of the user that would break what is ours."""
 
     @abstractmethod
     def parse_submit(self, answer: Answer) -> JobId:

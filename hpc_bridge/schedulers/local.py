@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hpc_bridge.errors import (
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.base import Answer, Queue, Scheduler
 from hpc_bridge.schedulers.local_records import COLUMNS, SEPARATOR
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 
 _PROGRAM = Path(__file__).with_name("local_command.py")
 _PREFIX = "local: error: "
@@ -38,8 +39,11 @@ class LocalScheduler(Scheduler):
         command = [python, "-I", "-S", "-X", "utf8", str(_PROGRAM), f"--state={state_directory}"]
         self._command = command if cpus is None else [*command, f"--cpus={cpus}"]
 
-    def submit_command(self) -> list[str]:
+    def submit_command(self, name: str) -> list[str]:  # noqa: ARG002 - read from the script
         return [*self._command, "submit"]
+
+    def check_directives(self, directives: Sequence[str]) -> None:
+        SlurmScheduler().check_directives(directives)
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:

@@ -7,12 +7,13 @@ between versions and are some forty times slower on a large queue. Read on 22.05
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from hpc_bridge.errors import (
     CommandError,
     CommandNotFound,
+    InvalidJobSpec,
     SchedulerUnavailable,
     SubmissionRefused,
     UnexpectedOutput,
@@ -54,6 +55,11 @@ _STATES = {
     "BOOT_FAIL": JobState.BOOT_FAIL,
     "DEADLINE": JobState.DEADLINE,
 }
+# What run directories, exit records and the search for a job by its name rest on.
+_OWN_OPTIONS = (
+    *("--job-name", "--array", "--output", "--open-mode", "--export", "--chdir", "--wrap"),
+    *("--wait", "--parsable", "--test-only", "-J", "-a", "-o", "-D", "-W"),
+)
 _HELD_REASONS = re.compile(r"JobHeld|JobHoldMaxRequeue|held state", re.IGNORECASE)
 _CANCELLED_BY = re.compile(r"CANCELLED by (\S+)")
 
@@ -112,8 +118,22 @@ class SlurmScheduler(Scheduler):
         "PMIX_*",
     )
 
-    def submit_command(self) -> list[str]:
-        return [*_PINNED, "sbatch", "--parsable"]
+    def submit_command(self, name: str) -> list[str]:
+        return [*_PINNED, "sbatch", "--parsable", f"--job-name={name}"]
+
+    def check_directives(self, directives: Sequence[str]) -> None:
+        for line in directives:
+            option = line.split("=")[0].split()[0]
+            long = option.startswith("--")
+            if any(
+                own.startswith(option) if long and len(option) > 4 else option[:2] == own
+                for own in _OWN_OPTIONS
+                if own.startswith("--") == long
+            ):
+                raise InvalidJobSpec(
+                    f"directives: {line!r} is decided by hpc-bridge, which finds the job and its"
+                    " output by it; leave it out"
+                )
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:
@@ -167,8 +187,9 @@ class SlurmScheduler(Scheduler):
 
     def parse_cancel(self, answer: Answer) -> None:
         over = re.compile(r"Job/step already completing or completed|Invalid job id")
-        problems = [line for line in answer.stderr.splitlines() if not over.search(line)]
-        if answer.exit_code != 0 and any(line.strip() for line in problems):
+        words = [line for line in answer.stderr.splitlines() if line.strip()]
+        harmless = bool(words) and all(over.search(line) for line in words)
+        if answer.exit_code != 0 and not harmless:
             raise _error(answer, CommandError, "scancel failed")
 
     def find_command(self, name: str, user: str) -> list[str]:

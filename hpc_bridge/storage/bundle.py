@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import copyreg
 import dataclasses
-import getpass
 import json
 import os
 import platform
+import pwd
 import shutil
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from hpc_bridge.journal import check_owner, shared_directory_errors
 FORMAT = 1
 DEFAULT_LAUNCHER = ["python"]
 """Replaced on the node by the interpreter that the job runs with."""
+
+# Prefect tells cloudpickle which modules to ship, for the whole process, while it packs one flow.
+_packing = threading.Lock()
 
 _BOUND_ONLY = ("work_pool", "job_variables", "worker_cls")
 
@@ -80,7 +84,8 @@ def packed(flow: Flow[..., Any], parameters: dict[str, Any]) -> Iterator[Packed]
     }
     draft = FlowRun(flow_id=uuid.uuid4())
     try:
-        result = bundles.create_bundle_for_flow_run(travelling, draft, context=context)
+        with _packing:
+            result = bundles.create_bundle_for_flow_run(travelling, draft, context=context)
     except Exception as error:
         raise BundleError(_what_cannot_travel(flow, parameters, error)) from error
     bundle: dict[str, Any] = dict(result["bundle"])
@@ -163,13 +168,14 @@ class BundleStore:
 
         Raises BundleError when there is none.
         """
-        folder = self._folder / str(uuid.UUID(key))
+        folder = self._folder / key
+        user = pwd.getpwuid(os.getuid()).pw_name
         advice = (
-            f"this worker runs as {getpass.getuser()} and takes only runs that {getpass.getuser()}"
-            " has submitted; submit to the work pool of your own account"
+            f"this worker runs as {user} and takes only runs that {user} has submitted; submit to"
+            " the work pool of your own account"
         )
         try:
-            for path in (self._shared, folder, *folder.iterdir()):
+            for path in (self._shared, self._folder, folder, *folder.iterdir()):
                 check_owner(path)
         except (NotOwned, PermissionError) as error:
             raise NotOwned(

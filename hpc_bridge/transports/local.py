@@ -10,11 +10,12 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-from hpc_bridge.errors import CommandTimeout
+from hpc_bridge.errors import CommandError, CommandTimeout
 from hpc_bridge.transports.base import Completed, Transport
 
 # Where a site's Slurm lies; everything else of an outer allocation goes.
 _KEPT = ("SLURM_CONF",)
+_AFTER_KILL_SECONDS = 2.0
 
 
 class LocalTransport(Transport):
@@ -44,20 +45,34 @@ class LocalTransport(Transport):
             )
         except FileNotFoundError:
             return Completed(127, "", f"{argv[0]}: command not found")
+        except OSError as error:  # no more processes or memory for this user, for instance
+            raise CommandError(
+                f"{argv[0]} cannot be started: {error.strerror}", command=argv, retryable=True
+            ) from error
         try:
             stdout, stderr = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            _, stderr = process.communicate()
             raise CommandTimeout(
                 f"no answer within {timeout:g} s from: {shlex.join(argv)}",
                 command=argv,
-                stderr=_text(stderr),
+                stderr=_last_words(process),
             ) from None
         return Completed(process.returncode, _text(stdout), _text(stderr))
 
     def user(self) -> str:
         return pwd.getpwuid(os.getuid()).pw_name
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    """What a killed command still says; one that hangs in the kernel says nothing."""
+    try:
+        return _text(process.communicate(timeout=_AFTER_KILL_SECONDS)[1])
+    except subprocess.TimeoutExpired:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return ""
 
 
 def _text(output: bytes) -> str:

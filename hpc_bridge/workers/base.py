@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import json
 from abc import ABC
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
+from uuid import UUID
 
 import anyio
 import anyio.abc
+import httpx
 from prefect.client.schemas.objects import Flow as APIFlow
 from prefect.context import FlowRunContext, TagsContext
-from prefect.exceptions import Abort, InfrastructureNotFound
+from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound, Pause
 from prefect.results import aresolve_result_storage
 from prefect.states import Crashed, Pending
 from prefect.tasks import Task
@@ -24,8 +27,9 @@ from prefect.utilities.processutils import command_to_string
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from typing_extensions import TypeVar
 
-from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.errors import BundleError, HPCBridgeError
 from hpc_bridge.futures import BatchFlowRunFuture
+from hpc_bridge.jobs import JobStatus
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.node.records import ExitRecord
 from hpc_bridge.outcome import settle
@@ -175,16 +179,24 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         """Submit ``flow`` as a job from this process; returns when the job is in the queue.
 
         Raises what ``prepare`` raises before any flow run exists; a refusal by the scheduler is
-        raised with its words after the flow run has been marked Crashed.
+        raised with its words after the flow run has been marked Crashed. With ``flow_run`` that run
+        is done again, with the parameters that are kept in its bundle.
         """
-        prepared = await self.prepare(flow, parameters or {}, job_variables or {})
         if flow_run is None:
+            prepared = await self.prepare(flow, parameters or {}, job_variables or {})
             flow_run = await self.create_flow_run(prepared, Pending())
+            variables = prepared.job_variables
         else:
+            variables = (flow_run.job_variables or {}) | (job_variables or {})
+            if bundle_key(variables.get("command")) is None:
+                raise BundleError(
+                    f"flow run {flow_run.name!r} was not submitted by a decorated flow, so its"
+                    " parameters are not kept; call the flow again"
+                )
             state: State[Any] = Pending(message="Retrying as a new job.")
             await self.client.set_flow_run_state(flow_run.id, state, force=True)
             flow_run = await self.client.read_flow_run(flow_run.id)
-        configuration = await self._configuration(prepared.job_variables)
+        configuration = await self._configuration(variables)
         configuration.prepare_for_flow_run(
             flow_run=flow_run,
             flow=APIFlow(id=flow_run.flow_id, name=flow.name, labels={}),
@@ -193,6 +205,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             worker_id=self.backend_id,
         )
         submission = await self._submit_job(flow_run, configuration)
+        await self._record(flow_run, submission)
         return BatchFlowRunFuture(
             flow_run.id,
             shared=configuration.shared,
@@ -222,19 +235,41 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> BatchWorkerResult:
         """Submit, then stay until the job is over and its flow run has a final state."""
-        submission = await self._submit_job(flow_run, configuration, reraise=False)
+        submission = await self._submit_job(flow_run, configuration)
+        reference = submission.reference
         if task_status is not None:
-            task_status.started(str(submission.reference))
-        watched = submission.connection.watcher.watch(
-            submission.job_id, submission.run.submission_id
-        )
-        status = await watched.over()
-        state = await settle(self.client, flow_run.id, status, submission.run, submission.spec)
+            task_status.started(str(reference))  # which Prefect records on the flow run
+        await self._propose_queued(flow_run, submission)
+        watcher = submission.connection.watcher
+        watched = watcher.watch(reference.job_id, reference.submission_id)
+        try:
+            status = await watched.over()
+        finally:
+            watcher.forget(watched)
+        state = await self._settle(flow_run.id, status, submission)
         record = await asyncio.to_thread(submission.run.exit_record)
         settled = state is not None and not state.is_running()
         return BatchWorkerResult(
-            identifier=str(submission.reference), status_code=0 if settled else _code(record)
+            identifier=str(reference), status_code=0 if settled else _code(record)
         )
+
+    async def _settle(
+        self, flow_run_id: UUID, status: JobStatus, submission: Submission
+    ) -> State[Any] | None:
+        """Try until server and shared directory answer: nobody else watches this run."""
+        for pause in itertools.chain((1, 5, 15), itertools.repeat(60)):
+            try:
+                return await settle(
+                    self.client, flow_run_id, status, submission.run, submission.spec
+                )
+            except ObjectNotFound:
+                break  # deleted meanwhile
+            except (httpx.HTTPError, OSError, ValueError) as error:
+                self._logger.warning(
+                    "The end of flow run %s cannot be told yet: %s", flow_run_id, error
+                )
+                await anyio.sleep(pause)
+        return None
 
     async def kill_infrastructure(
         self,
@@ -255,7 +290,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         await anyio.to_thread.run_sync(connection.cluster.cancel, [reference.job_id])
 
     async def _submit_job(
-        self, flow_run: FlowRun, configuration: BatchJobConfiguration, *, reraise: bool = True
+        self, flow_run: FlowRun, configuration: BatchJobConfiguration
     ) -> Submission:
         await self._keep_results(configuration)
         flow = configuration._related_objects.get("flow")
@@ -264,18 +299,28 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         )
         call = partial(submit, configuration, flow_run.id, _one_line(comment))
         try:
-            submission = await asyncio.to_thread(call)
+            return await asyncio.to_thread(call)
         except HPCBridgeError as error:
-            name = "Refused" if not error.retryable else "SubmissionFailed"
+            name = "SubmissionFailed" if error.retryable else "Refused"
             await self.client.set_flow_run_state(
                 flow_run.id, Crashed(name=name, message=str(error)), force=True
             )
             raise
-        reference = str(submission.reference)
-        if reraise:  # for a scheduled run Prefect records it
-            await self.client.update_flow_run(flow_run.id, infrastructure_pid=reference)
+
+    async def _record(self, flow_run: FlowRun, submission: Submission) -> None:
+        """Note the job, which is in the queue: that the server is away now is no error."""
+        try:
+            await self.client.update_flow_run(
+                flow_run.id, infrastructure_pid=str(submission.reference)
+            )
+        except httpx.HTTPError as error:
+            self._logger.warning(
+                "Job %s of flow run %s could not be noted: %s",
+                submission.job_id,
+                flow_run.id,
+                error,
+            )
         await self._propose_queued(flow_run, submission)
-        return submission
 
     async def _keep_results(self, configuration: BatchJobConfiguration) -> None:
         """Give a deployment's flow the pool's result storage; a bundled flow has it already."""
@@ -288,15 +333,19 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             configuration.env.setdefault("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", slug)
 
     async def _propose_queued(self, flow_run: FlowRun, submission: Submission) -> None:
-        """Pending named Queued, unless the job has begun already."""
+        """Pending named Queued, unless the job has begun already; nothing depends on it."""
         scheduler = submission.connection.cluster.scheduler.name
         message = f"{scheduler} job {submission.job_id}; its files are in {submission.run.path}"
+        queued: State[Any] = Pending(name="Queued", message=message)
         try:
-            await propose_state(
-                self.client, Pending(name="Queued", message=message), flow_run_id=flow_run.id
-            )
-        except Abort:
+            state = (await self.client.read_flow_run(flow_run.id)).state
+            # The server refuses it to a running flow, but not to one that has failed already.
+            if state is not None and state.is_pending():
+                await propose_state(self.client, queued, flow_run_id=flow_run.id)
+        except (Abort, Pause):
             self._logger.debug("Flow run %s has begun already", flow_run.id)
+        except httpx.HTTPError as error:
+            self._logger.warning("Flow run %s could not be shown as queued: %s", flow_run.id, error)
 
     async def _configuration(self, job_variables: dict[str, Any]) -> BatchJobConfiguration:
         return await self.job_configuration.from_template_and_values(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import socket
@@ -16,7 +17,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings import get_current_settings
 
 from hpc_bridge.connections import Connection, connect
-from hpc_bridge.errors import BundleError, SettingsError
+from hpc_bridge.errors import BundleError, SettingsError, SharedDirectoryError
 from hpc_bridge.jobs import JobId, JobSpec
 from hpc_bridge.journal import (
     RunDirectory,
@@ -31,6 +32,8 @@ from hpc_bridge.storage.bundle import BundleStore
 
 if TYPE_CHECKING:
     from hpc_bridge.workers.configuration import BatchJobConfiguration
+
+logger = logging.getLogger(__name__)
 
 EXECUTE = "hpc_bridge.node.execute"
 
@@ -67,8 +70,9 @@ def job_script(configuration: BatchJobConfiguration, spec: JobSpec) -> str:
         "python": configuration.interpreter,
         "setup": configuration.setup or [],
     }
-    packaged = connection_of(configuration).cluster.scheduler.template
-    return render(spec, context, packaged=packaged, template=configuration.template)
+    scheduler = connection_of(configuration).cluster.scheduler
+    scheduler.check_directives(spec.directives)
+    return render(spec, context, packaged=scheduler.template, template=configuration.template)
 
 
 def submit(configuration: BatchJobConfiguration, flow_run_id: UUID, comment: str) -> Submission:
@@ -95,7 +99,11 @@ def submit(configuration: BatchJobConfiguration, flow_run_id: UUID, comment: str
     run.write("job.out", b"")
     run.write_submission(journal)
     job_id = connection.cluster.submit(script, submission_id)
-    run.write_submission(journal | {"job_id": str(job_id), "submitted": _now()})
+    try:
+        run.write_submission(journal | {"job_id": str(job_id), "submitted": _now()})
+    except SharedDirectoryError as error:
+        # The job is in the queue; its name is enough to find it again.
+        logger.warning("The id of job %s could not be noted: %s", job_id, error)
     return Submission(run, spec, job_id, configuration.scheduler_name, connection)
 
 
@@ -105,7 +113,7 @@ def bundle_key(command: str | None) -> str | None:
     if EXECUTE not in words:
         return None
     try:
-        return words[words.index("--key") + 1]
+        return str(UUID(words[words.index("--key") + 1]))
     except (ValueError, IndexError):
         raise BundleError(f"the command {command!r} names no bundle with --key") from None
 

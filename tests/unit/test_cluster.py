@@ -74,7 +74,7 @@ def test_a_script_is_submitted_on_standard_input() -> None:
     slurm, transport = cluster(TAKEN)
     assert slurm.submit("#!/bin/bash\necho ü\n", "hbabc") == JobId("12")
     assert transport.inputs == ["#!/bin/bash\necho ü\n".encode()]
-    assert transport.commands[0][-2:] == ["sbatch", "--parsable"]
+    assert transport.commands[0][-3:] == ["sbatch", "--parsable", "--job-name=hbabc"]
 
 
 LOST = [

@@ -348,7 +348,7 @@ def answer(stdout: str = "", exit_code: int = 0, stderr: str = "") -> Answer:
 
 
 def test_commands() -> None:
-    submit = SCHEDULER.submit_command()
+    submit = SCHEDULER.submit_command("hbname")
     start = submit[:-1]
     jobs = [JobId("3"), JobId("4")]
     assert start[:2] == ["python", "-I"]
@@ -362,7 +362,7 @@ def test_commands() -> None:
     assert SCHEDULER.find_command("hb-1", "me") == [*start, "find", "hb-1"]
     assert SCHEDULER.queue_command() == [*start, "queues"]
     assert (SCHEDULER.name, SCHEDULER.template) == ("local", "slurm.sh.j2")
-    assert LocalScheduler("/state").submit_command()[-2:] == ["--state=/state", "submit"]
+    assert LocalScheduler("/state").submit_command("hbname")[-2:] == ["--state=/state", "submit"]
 
 
 def test_the_job_id_is_the_last_word() -> None:

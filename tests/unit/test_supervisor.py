@@ -30,14 +30,12 @@ OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 def say(**what: Any) -> str:
     """A shell command that tells the supervisor something, as the flow's process does."""
-    return f"echo {shlex.quote(json.dumps(what))} >&$HPC_BRIDGE_REPORT_FD"
+    return f'echo {shlex.quote(json.dumps(what))} > "$HPC_BRIDGE_REPORTS"'
 
 
 DONE = say(flow_state="COMPLETED")
 FINISH = f"finish() {{ {DONE}; }}"
-# Without the pipe of the reports, whose end the supervisor waits for.
-SLEEP = 'eval "sleep 20 $HPC_BRIDGE_REPORT_FD>&- &"'
-WAIT = f"{SLEEP}; echo ready; wait"
+WAIT = "sleep 20 & echo ready; wait"
 DEADLINE = 15
 
 
@@ -147,7 +145,7 @@ def test_reports_of_a_newer_flow_process_are_left_out(tmp_path: Path) -> None:
 
 def test_what_the_flow_leaves_running_is_ended(tmp_path: Path) -> None:
     # It holds the output open: without an end the reading of it would not end either.
-    node = Node(tmp_path, f"{SLEEP}; {DONE}; exit 4")
+    node = Node(tmp_path, f"sleep 20 & {DONE}; exit 4")
     assert node.run()[0] == 4
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hpc_bridge.errors import CommandError, HPCBridgeError, SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
-from hpc_bridge.watcher import Answer, WatchedJob, Watcher
+from hpc_bridge.watcher import Snapshot, WatchedJob, Watcher
 
 START = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
 GRACE = timedelta(minutes=3)
@@ -46,11 +46,11 @@ class Site:
         )
         self._watched: list[WatchedJob] = []
 
-    def _ask(self) -> Answer:
+    def _ask(self) -> Snapshot:
         self.asked.put(time.monotonic())
         if isinstance(self.queue, Exception):
             raise self.queue
-        return Answer(self.now, {status.job_id: status for status in self.queue})
+        return Snapshot(self.now, {status.job_id: status for status in self.queue})
 
     def _history(self, jobs: Collection[JobId], since: datetime) -> Mapping[JobId, JobStatus]:
         self.looked_up.append(({job.value for job in jobs}, since))
