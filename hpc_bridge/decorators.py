@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, overload
 from uuid import UUID
 
 import httpx
@@ -20,7 +20,7 @@ from prefect.utilities.callables import get_call_parameters
 from typing_extensions import TypeVar, Unpack
 
 from hpc_bridge.deployments import bake_decorators_into_deployments, merged
-from hpc_bridge.errors import InvalidJobSpec, ServerUnreachable, SettingsError
+from hpc_bridge.errors import HPCBridgeError, InvalidJobSpec, ServerUnreachable, SettingsError
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.jobs import units
 from hpc_bridge.settings import load_settings
@@ -103,7 +103,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         be over before the job is submitted.
         """
         call = self._call(args, dict(kwargs))
-        return call if inspect.iscoroutinefunction(self.fn) else run_coro_as_sync(call)
+        return call if inspect.iscoroutinefunction(self.fn) else _run(call)
 
     async def _call(self, args: Any, kwargs: dict[str, Any]) -> Any:
         return_state = kwargs.pop("return_state", False)
@@ -117,11 +117,11 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> BatchFlowRunFuture[R]:
         """Submit and return a future as soon as the job is in the queue."""
-        future: BatchFlowRunFuture[R] = run_coro_as_sync(self._submit(args, kwargs))
+        future: BatchFlowRunFuture[R] = _run(self._submit(args, kwargs))
         return future
 
     async def _submit(self, args: Any, kwargs: Any) -> BatchFlowRunFuture[Any]:
-        parameters = get_call_parameters(self, args, kwargs)
+        parameters = get_call_parameters(self.fn, args, kwargs)
         future: BatchFlowRunFuture[Any] = await self._with_worker(
             lambda worker: worker.submit(self, parameters, self.job_variables)
         )
@@ -129,8 +129,8 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
 
     def submit_to_work_pool(self, *args: P.args, **kwargs: P.kwargs) -> BatchFlowRunFuture[R]:
         """Make a flow run that a worker of the pool submits."""
-        parameters = get_call_parameters(self, args, kwargs)
-        future: BatchFlowRunFuture[R] = run_coro_as_sync(
+        parameters = get_call_parameters(self.fn, args, kwargs)
+        future: BatchFlowRunFuture[R] = _run(
             self._with_worker(
                 lambda worker: worker.submit_to_work_pool(self, parameters, self.job_variables)
             )
@@ -158,7 +158,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
     ) -> Any:
         """As Prefect's, on this flow's pool and with its decorator's job variables by default."""
         deploying = self.adeploy(name, work_pool_name, **options)
-        return deploying if _in_event_loop() else run_coro_as_sync(deploying)
+        return deploying if _in_event_loop() else _run(deploying)
 
     async def _with_worker(
         self, use: Callable[[BatchWorker], Awaitable[Any]], pool: str | None = None
@@ -193,6 +193,11 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         return _batch_flow(bound)
 
 
+@overload
+def slurm(flow: Flow[P, R], /) -> BatchFlow[P, R]: ...
+
+
+@overload
 def slurm(
     *,
     work_pool: str | None = None,
@@ -200,7 +205,19 @@ def slurm(
     include_files: Sequence[str] | None = None,
     include_files_base_dir: Path | str | None = None,
     **options: Unpack[SlurmOptions],
-) -> Callable[[Flow[P, R]], BatchFlow[P, R]]:
+) -> Callable[[Flow[P, R]], BatchFlow[P, R]]: ...
+
+
+def slurm(
+    flow: Flow[P, R] | None = None,
+    /,
+    *,
+    work_pool: str | None = None,
+    launcher: BundleLauncher | None = None,
+    include_files: Sequence[str] | None = None,
+    include_files_base_dir: Path | str | None = None,
+    **options: Unpack[SlurmOptions],
+) -> BatchFlow[P, R] | Callable[[Flow[P, R]], BatchFlow[P, R]]:
     """Run a flow's calls as Slurm jobs.
 
     ``work_pool`` defaults to ``HPC_BRIDGE_WORK_POOL``, else to the personal pool
@@ -212,14 +229,13 @@ def slurm(
         @flow
         def train(dataset: str) -> float: ...
     """
+    if isinstance(include_files, str):
+        raise InvalidJobSpec(f"include_files: give a list of patterns, [{include_files!r}]")
     variables = _checked(dict(options))
     pool = work_pool or load_settings().default_work_pool
 
     def decorator(flow: Flow[P, R]) -> BatchFlow[P, R]:
-        if not isinstance(flow, Flow):
-            raise InvalidJobSpec(
-                f"@slurm stands above @flow, but {getattr(flow, '__name__', flow)!r} is not a flow"
-            )
+        _check_flow(flow)
         bound = bind_flow_to_infrastructure(
             flow,
             work_pool=pool,
@@ -231,7 +247,19 @@ def slurm(
         )
         return _batch_flow(bound)
 
-    return decorator
+    return decorator if flow is None else decorator(flow)
+
+
+def _check_flow(flow: Any) -> None:
+    if not isinstance(flow, Flow):
+        raise InvalidJobSpec(
+            f"{getattr(flow, '__name__', flow)!r} is not a flow; write @slurm above @flow"
+        )
+    if flow.isgenerator:
+        raise InvalidJobSpec(
+            f"flow {flow.name!r} is a generator, whose values a job cannot hand over one by one;"
+            " return a list"
+        )
 
 
 bake_decorators_into_deployments(BatchFlow)
@@ -251,6 +279,14 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(walltime, timedelta):
         return options | {"walltime": units.format_walltime(units.parse_walltime(walltime))}
     return options
+
+
+def _run(call: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; an error on purpose is shown without the loop's forty lines."""
+    try:
+        return run_coro_as_sync(call)
+    except HPCBridgeError as error:
+        raise error.with_traceback(None) from None
 
 
 def _in_event_loop() -> bool:

@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 # A flow sets its final state before its job ends; the answer may still be on its way.
 _SETTLING_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
 
     async def _wait_for_news(self, watch: _Watch | None, remaining: float | None) -> None:
         """Until the run is over, the job is over, or it is time to look again."""
-        pause = self._poll_interval if watch is None else 10 * self._poll_interval
+        # Prefect's waiter wakes for the usual state names only, so the run is read now and then.
+        pause = min(self._poll_interval, _LOOK_SECONDS)
         limit = pause if remaining is None else min(pause, remaining)
         flow_run = asyncio.ensure_future(super().wait_async(timeout=limit))
         waiting: list[asyncio.Future[Any]] = [flow_run]

@@ -6,8 +6,11 @@ run's own overrides, the deployment's job variables, the decorator, these settin
 
 from __future__ import annotations
 
+import difflib
 import getpass
+import logging
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,6 +28,14 @@ from hpc_bridge.jobs.spec import explain
 
 SchedulerName = Literal["slurm", "local"]
 
+logger = logging.getLogger(__name__)
+
+# Set for processes of jobs, for the embedded scheduler, and by those who test with a site.
+_OTHER_VARIABLES = (
+    *("run_dir", "element", "attempt", "reports", "local_cpus", "local_job"),
+    *("site_cache", "site_mirror"),
+)
+
 POLL_INTERVAL = {"slurm": 30.0, "local": 1.0}
 
 
@@ -40,6 +51,10 @@ def _web_address(value: object) -> object:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{value!r} is not a web address; it begins with http:// or https://")
     return value
+
+
+def _expanded(value: object) -> object:
+    return str(Path(value).expanduser()) if isinstance(value, str) and value[:1] == "~" else value
 
 
 def _absolute(value: object) -> object:
@@ -67,7 +82,7 @@ class RunSettings(BaseModel):
             " results. Empty: ~/.hpc-bridge."
         ),
     )
-    python: str | None = Field(
+    python: Annotated[str, BeforeValidator(_expanded)] | None = Field(
         default=None,
         title="Python on the node",
         description=(
@@ -154,6 +169,18 @@ class Settings(BaseSettings, RunSettings):
         }
 
 
+@lru_cache(maxsize=1)
+def _warn_of_unknown_variables(names: tuple[str, ...]) -> None:
+    """A mistyped variable would silently change nothing."""
+    prefix = "HPC_BRIDGE_"
+    known = {*Settings.model_fields, "config", *_OTHER_VARIABLES}
+    for name in names:
+        if name.startswith(prefix) and name.removeprefix(prefix).lower() not in known:
+            near = difflib.get_close_matches(name.removeprefix(prefix).lower(), known, n=1)
+            hint = f"; did you mean {prefix}{near[0].upper()}?" if near else ""
+            logger.warning("%s is not a setting of hpc-bridge%s", name, hint)
+
+
 def user_file() -> Path:
     """``$HPC_BRIDGE_CONFIG``, else ``hpc-bridge/config.toml`` where a user's configuration is."""
     if named := os.environ.get("HPC_BRIDGE_CONFIG"):
@@ -166,6 +193,7 @@ def user_file() -> Path:
 
 def load_settings() -> Settings:
     """The settings as they are now. Raises SettingsError naming the variable or the file."""
+    _warn_of_unknown_variables(tuple(sorted(os.environ)))
     try:
         return Settings()
     except ValidationError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound, ScriptError
+from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.asyncutils import run_coro_as_sync
 
@@ -30,9 +30,11 @@ def rendered_script(entrypoint: str | None, assignments: Sequence[str], pool: st
 def _decorator_variables(entrypoint: str | None) -> dict[str, Any]:
     if entrypoint is None:
         return {}
+    if ":" not in entrypoint:
+        raise InvalidJobSpec(f"{entrypoint!r} names no flow; write {entrypoint}:name_of_the_flow")
     try:
         flow: Any = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
-    except (ScriptError, ImportError, AttributeError, ValueError, FileNotFoundError) as error:
+    except Exception as error:  # whatever the user's file raises
         raise InvalidJobSpec(f"{entrypoint!r} cannot be loaded: {error}") from error
     if not isinstance(flow, BatchFlow):
         raise InvalidJobSpec(f"{entrypoint!r} is a flow without @slurm; there is no job to render")

@@ -271,8 +271,27 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     return "\n".join(lines)
 
 
+# What other tools and Slurm itself call it.
+_SYNONYMS = {
+    "cpus": "cpus_per_task",
+    "cores": "cpus_per_task",
+    "cpus_per_node": "tasks_per_node",
+    "ntasks": "tasks",
+    "ntasks_per_node": "tasks_per_node",
+    "mem": "memory",
+    "mem_per_cpu": "memory_per_cpu",
+    "gres": "gpus",
+    "queue": "partition",
+    "time": "walltime",
+    "time_limit": "walltime",
+    "environment": "env",
+    "chdir": "working_directory",
+    "signal": "warning",
+}
+
+
 def unknown_name(name: str, known: Mapping[str, Any]) -> str:
     """A sentence about an unknown option with the nearest known one."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [_SYNONYMS[name]] if name in _SYNONYMS else difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
     return f"{name!r} is not an option of a job; {hint}"

@@ -47,9 +47,9 @@ def format_memory(mebibytes: int) -> str:
 def parse_walltime(value: object) -> int:
     """``"2h"``, ``"90m"``, ``"1-12:00:00"``, ``timedelta`` -> seconds.
 
-    Of the clock forms, two fields are minutes and seconds, three are hours, minutes and seconds,
-    and after ``days-`` the first field is hours (sbatch(1), ``--time``). Raises ValueError for
-    anything else, a bare number included: it is minutes in Slurm and seconds in PBS.
+    A clock has hours, minutes and seconds; after ``days-`` the last ones may be left out
+    (sbatch(1), ``--time``). Raises ValueError for anything else: a bare number is minutes in Slurm
+    and seconds in PBS, and ``"2:00"`` is two minutes to both and two hours to most people.
     """
     seconds = _seconds(value)
     if seconds is None:
@@ -78,9 +78,9 @@ def _seconds(value: object) -> int | None:
     if match["days"] is not None:
         hours, minutes, seconds = (*fields, 0, 0)[:3]
         return int(match["days"]) * 86400 + hours * 3600 + minutes * 60 + seconds
-    if len(fields) == 1:
-        return 0 if fields == [0] else None
-    hours, minutes, seconds = fields if len(fields) == 3 else (0, *fields)
+    if len(fields) != 3:
+        return 0 if not any(fields) else None
+    hours, minutes, seconds = fields
     return hours * 3600 + minutes * 60 + seconds
 
 

@@ -86,7 +86,8 @@ def _run(attempt: Attempt, flow_run_id: UUID) -> int:
 def _check_versions(packed: dict[str, str]) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
-    for package in ("prefect", "cloudpickle"):
+    # Of Prefect this package uses what is internal to one minor version.
+    for package, parts in (("prefect", 2), ("cloudpickle", 1)):
         theirs = packed[package]
         try:
             ours = version(package)
@@ -97,11 +98,12 @@ def _check_versions(packed: dict[str, str]) -> None:
                 f" environment with {package} {theirs}",
                 78,
             ) from None
-        if ours.split(".")[0] != theirs.split(".")[0]:
+        if ours.split(".")[:parts] != theirs.split(".")[:parts]:
+            same = ".".join(theirs.split(".")[:parts])
             raise CannotRun(
                 "VersionMismatch",
                 f"the flow was packed with {package} {theirs} but {sys.executable} on this node has"
-                f" {package} {ours}; install the same major version on both sides",
+                f" {package} {ours}; install {package} {same}.x on both sides",
                 78,
             )
 

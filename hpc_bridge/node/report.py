@@ -19,6 +19,7 @@ from prefect.flows import Flow
 from prefect.runner._hook_runner import HookRunner
 from prefect.states import Cancelled, Crashed
 
+from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.attempt import Attempt
 from hpc_bridge.node.execute import unpack
 from hpc_bridge.node.records import ExitRecord
@@ -49,7 +50,8 @@ async def main() -> int:
         if hooks_ran and not record.cause:
             return 0
         name = record.cause or _name(record)
-        crashed: State[Any] = Crashed(name=name, message=message(record))
+        output = RunDirectory(attempt.run_dir).output_tail()
+        crashed: State[Any] = Crashed(name=name, message=message(record, output))
         await client.set_flow_run_state(flow_run_id, crashed, force=True)
         if not hooks_ran:
             await hooks.run_crashed_hooks(flow_run, crashed)
@@ -62,15 +64,17 @@ def _name(record: ExitRecord) -> str:
     return "Killed" if record.signal == signal.SIGKILL else "Crashed"
 
 
-def message(record: ExitRecord) -> str:
-    """One sentence about the end of the flow's process."""
+def message(record: ExitRecord, output: str) -> str:
+    """A sentence about the end of the flow's process, and the last lines that it printed."""
     if record.message:
         return record.message
     if record.terminated:
-        return f"The job on {record.node} was ended by a signal from the scheduler."
-    if record.signal:
-        return f"The flow's process on {record.node} died of signal {record.signal}."
-    return f"The flow's process on {record.node} ended with exit code {record.exit_code}."
+        end = f"The job on {record.node} was ended by a signal from the scheduler."
+    elif record.signal:
+        end = f"The flow's process on {record.node} died of signal {record.signal}."
+    else:
+        end = f"The flow's process on {record.node} ended with exit code {record.exit_code}."
+    return f"{end}\nLast lines of its output:\n{output}" if output else end
 
 
 async def _flow(attempt: Attempt, flow_run: FlowRun) -> Flow[..., object]:

@@ -61,9 +61,13 @@ class ClusterStorage(WritableFileSystem):
         try:
             return resolved.read_bytes()
         except FileNotFoundError:
+            if Path(self.basepath).is_dir():
+                advice = "it was never stored, for instance because it cannot be pickled: the job's"
+                advice += " output says why"
+            else:
+                advice = f"this machine does not see {self.basepath}; read results where it does"
             raise ValueError(
-                f"{resolved} of cluster {self.site!r} does not exist on this machine; results are"
-                " read where the cluster's shared directory is mounted"
+                f"the result {resolved} of cluster {self.site!r} does not exist: {advice}"
             ) from None
 
     def _write(self, path: str, content: bytes) -> str:

@@ -84,7 +84,7 @@ def packed(flow: Flow[..., Any], parameters: dict[str, Any]) -> Iterator[Packed]
     }
     draft = FlowRun(flow_id=uuid.uuid4())
     try:
-        with _packing:
+        with _packing, _whole_package_by_value(flow):
             result = bundles.create_bundle_for_flow_run(travelling, draft, context=context)
     except Exception as error:
         raise BundleError(_what_cannot_travel(flow, parameters, error)) from error
@@ -103,6 +103,27 @@ def packed(flow: Flow[..., Any], parameters: dict[str, Any]) -> Iterator[Packed]
     finally:
         if archive is not None:
             shutil.rmtree(archive.parent, ignore_errors=True)
+
+
+@contextmanager
+def _whole_package_by_value(flow: Flow[..., Any]) -> Iterator[None]:
+    """Ship the flow's own package too when it lies among the user's files.
+
+    Prefect 3.8 ships the modules that a flow's module imports absolutely, not those of relative
+    imports; cloudpickle takes a package with all of its modules.
+    """
+    name = (getattr(flow.fn, "__module__", None) or "").split(".")[0]
+    package = sys.modules.get(name)
+    path = getattr(package, "__file__", None)
+    ours = package is not None and path is not None and hasattr(package, "__path__")
+    if not ours or not bundles._is_local_module(name, path):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(package)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(package)
 
 
 def python_minor() -> str:

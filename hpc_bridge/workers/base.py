@@ -299,13 +299,21 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         )
         call = partial(submit, configuration, flow_run.id, _one_line(comment))
         try:
-            return await asyncio.to_thread(call)
+            submission = await asyncio.to_thread(call)
         except HPCBridgeError as error:
             name = "SubmissionFailed" if error.retryable else "Refused"
             await self.client.set_flow_run_state(
                 flow_run.id, Crashed(name=name, message=str(error)), force=True
             )
             raise
+        self._logger.info(
+            "Flow run %r is %s job %s; its files are in %s",
+            flow_run.name,
+            submission.connection.cluster.scheduler.name,
+            submission.job_id,
+            submission.run.path,
+        )
+        return submission
 
     async def _record(self, flow_run: FlowRun, submission: Submission) -> None:
         """Note the job, which is in the queue: that the server is away now is no error."""

@@ -66,7 +66,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
         Raises InvalidJobSpec naming every job variable that is unknown or wrong.
         """
-        check_names(values)
+        check_values(values)
         try:
             configuration: Self = await super().from_template_and_values(
                 base_job_template, load_settings().job_variables() | values, client=client
