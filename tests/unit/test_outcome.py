@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import uuid
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect import states
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
 
 from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.node.records import ExitRecord, write_exit_record
-from hpc_bridge.outcome import final_state, is_settled, settle
+from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
+from hpc_bridge.outcome import final_state, goes_on_later, is_settled, is_unexplained, settle
 
 ENDED = JobState.COMPLETED
 CAUSES = {
@@ -37,8 +38,22 @@ def job(state: JobState, **known: Any) -> JobStatus:
     return JobStatus(JobId("42"), "hbabc", state, state.value, **known)
 
 
+LOST = JobStatus(
+    JobId("42"),
+    "hbabc",
+    JobState.LOST,
+    scheduler_state="",
+    reason="neither in the queue nor in the scheduler's records",
+)
+
+
 def spec(**asked: Any) -> JobSpec:
     return JobSpec(name="hbabc", **asked)
+
+
+def run_in(state: State[Any] | None, retry_type: Any = None) -> FlowRun:
+    policy = FlowRunPolicy(retry_type=retry_type)
+    return FlowRun(flow_id=uuid.uuid4(), state=state, empirical_policy=policy)
 
 
 # the name
@@ -67,18 +82,21 @@ def test_a_cause_that_the_job_knows_wins(state: JobState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "message"),
+    ("by", "words"),
     [
-        ("1500", "Job 42 was cancelled at the scheduler by 1500."),
-        (None, "Job 42 was cancelled at the scheduler."),
+        (str(os.getuid()), f" by {pwd.getpwuid(os.getuid()).pw_name}."),
+        ("4123456789", " by 4123456789."),  # of another machine's accounts
+        ("operator@site", " by operator@site."),
+        (None, "."),
     ],
 )
-def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, message: str) -> None:
+def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, words: str) -> None:
     final = final_state(job(JobState.CANCELLED, cancelled_by=by), None, "bye", None)
-    assert (final.type.value, final.name, final.message) == ("CANCELLED", "Cancelled", message)
+    assert (final.type.value, final.name) == ("CANCELLED", "Cancelled")
+    assert final.message == f"Job 42 was cancelled at the scheduler{words}"
 
 
-@pytest.mark.parametrize("state", [state for state in JobState if state.is_terminal])
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.LOST])
 @pytest.mark.parametrize("record", [None, ExitRecord(cause="Terminated", exit_code=143)])
 def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
     state: JobState, record: ExitRecord | None
@@ -128,16 +146,15 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
         (job(JobState.FAILED, exit_code=15), ExitRecord(exit_code=143), {}, ["exit code 143."]),
         (job(ENDED, nodes="c1"), None, {}, ["ended on c1 without a final state of its flow run."]),
         (
-            job(JobState.LOST, reason="neither in the queue nor in the scheduler's records"),
+            LOST,
             None,
             {},
             [
-                "Job 42 is neither in the queue nor in",
+                "Job 42 is neither in the queue nor in the scheduler's records",
                 "and left no exit record.",
-                "Look at the job",
+                "submit again if it did not run.",
             ],
         ),
-        (job(JobState.LOST), ExitRecord(exit_code=0), {}, ["Job 42 left the queue."]),
     ],
 )
 def test_the_message_says_how_it_ended_and_what_to_change(
@@ -170,44 +187,118 @@ def test_a_message_has_no_empty_lines() -> None:
             assert "\n\n" not in (final_state(job(state), record, "", spec()).message or "")
 
 
+def test_the_jobs_own_exit_code_goes_before_the_schedulers() -> None:
+    """Of a shell that died of signal 15, sacct before 26.05 says 15."""
+    status = job(JobState.FAILED, exit_code=15, nodes="c1")
+    message = final_state(status, ExitRecord(exit_code=143, node="elsewhere"), "", None).message
+    assert (message or "").startswith("Job 42 ended as FAILED on c1 with exit code 143.\n")
+
+
+# a job that nobody knows any more, but that left a record
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "first"),
+    [
+        (
+            ExitRecord(exit_code=3, node="c1"),
+            "JobFailed",
+            "Job 42 ended on c1 with exit code 3.",
+        ),
+        (
+            ExitRecord(exit_code=137, signal=9, node="c1"),
+            "JobFailed",
+            "Job 42 died of signal 9 on c1 (gone from the queue).",
+        ),
+        (
+            ExitRecord(exit_code=127, cause="PythonNotFound", message="no Python"),
+            "PythonNotFound",
+            "Job 42 ended with exit code 127.",
+        ),
+    ],
+)
+def test_a_job_with_a_record_of_its_end_is_not_lost(
+    record: ExitRecord, name: str, first: str
+) -> None:
+    final = final_state(LOST, record, "", spec())
+    message = final.message or ""
+    assert (final.name, message.splitlines()[0]) == (name, first)
+    assert "submit again" not in message
+
+
 # whether a state stands
 
-
-STANDS = "every end of the job"
-STANDING: list[tuple[State[Any], str | set[JobState]]] = [
-    (states.Completed(), STANDS),
-    (states.Failed(), STANDS),
-    (states.Cancelled(), STANDS),
-    (states.Crashed(message="ValueError: x"), STANDS),
-    (states.Crashed(name="WalltimeExceeded", message="y"), STANDS),
-    (states.Failed(name="TimedOut"), STANDS),
-    # paused runs and those that wait for their retry end their job and go on later
-    (states.Paused(timeout_seconds=60), STANDS),
-    (states.Suspended(timeout_seconds=60), STANDS),
-    (states.AwaitingRetry(), STANDS),
-    (states.Scheduled(), STANDS),
-    # nobody else will give these a final state
-    (states.Pending(), set(JobState)),
-    (states.Pending(name="Queued"), set(JobState)),
-    (states.Running(), set(JobState)),
-    (states.Cancelling(), set(JobState)),
-]
+OVER = [state for state in JobState if state.is_terminal]
 EXPLAINED = {*CAUSES, JobState.CANCELLED} - {JobState.FAILED, JobState.COMPLETED}
 UNEXPLAINED = [
     states.Crashed(name="Killed"),
-    states.Crashed(name="Terminated"),
+    states.Crashed(name="Terminated", message="The job on c1 was ended by a signal."),
     states.Crashed(message=ABORTED),
     states.Crashed(message=CANCELLED),
+    states.Crashed(name="WalltimeExceeded", message=WARNED),
 ]
-STANDING += [(state, EXPLAINED) for state in UNEXPLAINED]
 
 
-@pytest.mark.parametrize("end", [state for state in JobState if state.is_terminal])
-@pytest.mark.parametrize(("state", "replaced_by"), STANDING)
-def test_a_state_of_the_flows_own_stands(
-    state: State[Any], replaced_by: str | set[JobState], end: JobState
+def stands_for(flow_run: FlowRun) -> set[JobState]:
+    """The ends of its job for which the flow run's state stands."""
+    return {end for end in OVER if is_settled(flow_run, job(end))}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        states.Completed(),
+        states.Failed(),
+        states.Failed(name="TimedOut"),
+        states.Cancelled(),
+        states.Crashed(message="ValueError: x"),
+        states.Crashed(name="OutOfMemory", message=ABORTED),
+        states.Crashed(name="WalltimeExceeded", message="Job 42 ended as TIMEOUT."),
+        states.Suspended(timeout_seconds=60),
+        states.Paused(timeout_seconds=60, reschedule=True),
+        states.AwaitingRetry(),
+        states.Scheduled(),
+    ],
+)
+def test_a_state_of_the_flows_own_stands(state: State[Any]) -> None:
+    assert stands_for(run_in(state)) == set(OVER)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        states.Pending(),
+        states.Pending(name="Queued"),
+        states.Running(),
+        states.Cancelling(),
+        states.Paused(timeout_seconds=60),  # in its process, which is gone
+    ],
+)
+def test_a_state_that_nobody_else_would_end_does_not_stand(state: State[Any] | None) -> None:
+    assert stands_for(run_in(state)) == set()
+
+
+@pytest.mark.parametrize("state", UNEXPLAINED)
+def test_an_end_by_a_signal_stands_unless_the_scheduler_can_explain_it(state: State[Any]) -> None:
+    assert is_unexplained(state)
+    assert stands_for(run_in(state)) == set(OVER) - EXPLAINED
+
+
+@pytest.mark.parametrize("state", [states.Failed(message=ABORTED), states.Running()])
+def test_only_a_crash_is_unexplained(state: State[Any]) -> None:
+    assert not is_unexplained(state)
+
+
+@pytest.mark.parametrize(
+    ("retry_type", "later"), [(None, True), ("reschedule", True), ("in_process", False)]
+)
+def test_a_retry_in_the_flows_own_process_is_no_further_job(
+    retry_type: str | None, later: bool
 ) -> None:
-    assert is_settled(state, job(end)) is (replaced_by == STANDS or end not in replaced_by)
+    flow_run = run_in(states.AwaitingRetry(), retry_type)
+    assert goes_on_later(flow_run) is later
+    assert stands_for(flow_run) == (set(OVER) if later else set())
 
 
 # both together, over a server that remembers one flow run
@@ -220,8 +311,8 @@ class OneFlowRun:
         self.state = state
         self.forced: list[State[Any]] = []
 
-    async def read_flow_run(self, _: uuid.UUID) -> SimpleNamespace:
-        return SimpleNamespace(state=self.state)
+    async def read_flow_run(self, _: uuid.UUID) -> FlowRun:
+        return run_in(self.state)
 
     async def set_flow_run_state(self, _: uuid.UUID, state: State[Any], force: bool) -> None:
         assert force
