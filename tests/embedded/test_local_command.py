@@ -53,11 +53,11 @@ class Site:
         return Answer(tuple(argv), done.returncode, done.stdout, done.stderr)
 
     def command(self, *words: str) -> Answer:
-        return self.run([*self.scheduler.submit_command()[:-1], *words])
+        return self.run([*self.scheduler.submit_command("hbname")[:-1], *words])
 
     def submit(self, body: str, *directives: str, shebang: str = "#!/bin/bash") -> JobId:
         lines = [shebang, *(f"#SBATCH {directive}" for directive in directives), body]
-        answer = self.run(self.scheduler.submit_command(), "\n".join(lines) + "\n")
+        answer = self.run(self.scheduler.submit_command("hbname"), "\n".join(lines) + "\n")
         return self.scheduler.parse_submit(answer)
 
     def statuses(self) -> dict[JobId, JobStatus]:
@@ -423,7 +423,7 @@ def test_a_waiting_job_whose_keeper_is_killed_does_not_stop_the_queue(site: Site
 def test_nothing_of_the_submitter_leaks_into_the_job(site: Site) -> None:
     inherited = os.open(site.work, os.O_RDONLY)
     os.set_inheritable(inherited, True)
-    argv = site.scheduler.submit_command()
+    argv = site.scheduler.submit_command("hbname")
     script = (
         "#!/bin/bash\n#SBATCH --ntasks=1 -c 2 -t 5 --chdir=.\n"
         "env -0 > environment; umask > umask; ls -l /proc/$$/fd > descriptors;"
@@ -482,7 +482,7 @@ def test_nothing_of_the_submitter_leaks_into_the_job(site: Site) -> None:
 
 
 def test_the_keeper_holds_nothing_of_the_submitter(site: Site) -> None:
-    argv = site.scheduler.submit_command()
+    argv = site.scheduler.submit_command("hbname")
     job = site.scheduler.parse_submit(site.run(argv, "#!/bin/bash\n" + GATED, MARKER="leak"))
     site.wait(job, JobState.RUNNING)
     keeper = Path("/proc", str(site.keeper(job)))
@@ -494,7 +494,7 @@ def test_the_keeper_holds_nothing_of_the_submitter(site: Site) -> None:
 
 def test_the_whole_environment_travels_when_it_is_asked_for(site: Site) -> None:
     script = "#!/bin/bash\n#SBATCH --export=ALL\necho $MARKER $SLURM_JOB_ID $SLURM_STALE"
-    argv = site.scheduler.submit_command()
+    argv = site.scheduler.submit_command("hbname")
     answer = site.run(argv, script, MARKER="a b", SLURM_JOB_ID="7", SLURM_STALE="x")
     job = site.scheduler.parse_submit(answer)
     site.end(job)
@@ -563,14 +563,17 @@ def test_a_bad_directive_refuses_the_job(site: Site, directive: str, words: str)
 
 
 def test_a_test_only_submission_leaves_nothing(site: Site) -> None:
-    assert site.run([*site.scheduler.submit_command(), "--test-only"], "#!/bin/sh\n").exit_code == 0
+    assert (
+        site.run([*site.scheduler.submit_command("hbname"), "--test-only"], "#!/bin/sh\n").exit_code
+        == 0
+    )
     assert not site.state.exists()
 
 
 def test_the_number_of_cpus_comes_from_the_environment_too(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.scheduler = LocalScheduler(site.state)
-    argv = [*site.scheduler.submit_command(), "--test-only"]
+    argv = [*site.scheduler.submit_command("hbname"), "--test-only"]
     script = "#!/bin/sh\n#SBATCH -c 50\n"
     assert site.run(argv, script, HPC_BRIDGE_LOCAL_CPUS="50").exit_code == 0
     assert site.run(argv, script, HPC_BRIDGE_LOCAL_CPUS="49").exit_code == 1
@@ -637,7 +640,7 @@ def test_a_job_outlives_the_terminal_and_the_shell_that_submitted_it(site: Site)
     (site.work / "script").write_text("#!/bin/bash\n" + GATED + "echo alive")
     shell = subprocess.Popen(
         ["setsid", "--ctty", "bash", "-c", '"$@" < script > id; exec sleep 60', "bash",
-         *site.scheduler.submit_command()],
+         *site.scheduler.submit_command("hbname")],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -656,7 +659,7 @@ def test_a_job_outlives_the_terminal_and_the_shell_that_submitted_it(site: Site)
 
 def test_a_job_submitted_by_a_job_outlives_it(site: Site) -> None:
     inner = "#!/bin/bash\\nuntil [ -e gate ]; do sleep 0.02; done\\n"
-    argv = " ".join(f"'{word}'" for word in site.scheduler.submit_command())
+    argv = " ".join(f"'{word}'" for word in site.scheduler.submit_command("hbname"))
     outer = site.submit(f"printf '{inner}' | {argv} > id")
     assert site.end(outer).state is JobState.COMPLETED
     job = JobId((site.work / "id").read_text().strip())

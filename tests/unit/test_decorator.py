@@ -123,12 +123,12 @@ def test_what_is_no_flow_is_refused_with_the_order_of_decorators() -> None:
     def plain() -> None: ...
 
     assert refusal(lambda: slurm(nodes=1)(plain)) == (  # type: ignore[arg-type]
-        "@slurm stands above @flow, but 'plain' is not a flow"
+        "'plain' is not a flow; write @slurm above @flow"
     )
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("walltme", "walltime"), ("gpu", "gpus"), ("queue", "requeue")]
+    ("written", "meant"), [("walltme", "walltime"), ("gpu", "gpus"), ("queue", "partition")]
 )
 def test_an_unknown_option_is_refused_with_the_nearest_known_one(written: str, meant: str) -> None:
     message = refusal(lambda: bound(**{written: "1"}))
@@ -184,6 +184,13 @@ def test_further_job_variables_are_joined_and_win() -> None:
     assert other.job_variables == {"nodes": 4, "memory": "16G", "walltime": "01:00:00"}
     assert other.work_pool == "ours"
     assert train.job_variables == {"nodes": 2, "memory": "16G"}
+
+
+def test_further_variables_of_the_environment_are_joined_too() -> None:
+    train = bound(env={"A": "1", "B": "1"})
+    other = train.with_options(job_variables={"env": {"B": "2", "C": "2"}})
+    assert other.job_variables == {"env": {"A": "1", "B": "2", "C": "2"}}
+    assert train.job_variables == {"env": {"A": "1", "B": "1"}}
 
 
 def test_other_options_are_prefects_own() -> None:

@@ -9,6 +9,7 @@ import resource
 import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from hpc_bridge.journal import (
     new_submission_id,
     prepare_shared_directory,
     shared_directory_errors,
+    submission_time,
     write_private,
 )
 from hpc_bridge.node.attempt import Attempt
@@ -90,6 +92,11 @@ def test_ids_sort_by_time() -> None:
     moments = [0, 1, 31, 32, 1_000_000_000, 1_800_000_000, 1_800_000_001, 2**34, 2**35 - 1]
     names = [new_submission_id(moment) for moment in moments]
     assert names == sorted(names)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 1_000_000_000, 1_795_240_800, 2**35 - 1])
+def test_an_id_tells_when_it_was_made(moment: int) -> None:
+    assert submission_time(new_submission_id(moment + 0.9)) == datetime.fromtimestamp(moment, UTC)
 
 
 def test_ids_of_one_second_differ() -> None:
@@ -371,6 +378,16 @@ def test_the_newest_attempts_record_counts(run: RunDirectory) -> None:
     assert run.exit_record() == ExitRecord(exit_code=10)
     claim(run, 11)
     assert run.exit_record() is None
+
+
+def test_an_attempt_is_the_newest_until_a_later_one_has_its_claim(run: RunDirectory) -> None:
+    claim(run, 9)
+    claim(run, 0, element=1)
+    assert Attempt(run.path, 0, 9).is_newest()
+    (run.path / "0" / ".nfs000000000a1b2c3d").write_text("")
+    assert Attempt(run.path, 0, 9).is_newest()
+    claim(run, 10)
+    assert [Attempt(run.path, 0, number).is_newest() for number in (9, 10)] == [False, True]
 
 
 def test_every_element_has_its_own_attempts(run: RunDirectory) -> None:

@@ -14,6 +14,7 @@ from hpc_bridge.settings import load_settings, user_file
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config.toml"
+    path.touch()
     monkeypatch.setenv("HPC_BRIDGE_CONFIG", str(path))
     return path
 
@@ -179,3 +180,39 @@ def test_a_broken_user_file_is_named(config: Path, content: bytes) -> None:
 def test_a_web_address_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HPC_BRIDGE_API_URL", url)
     assert load_settings().api_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:s3cret@server.example/api", "http://s3cret@server.example:4200/api"]
+)
+def test_a_web_address_with_a_password_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, config: Path, url: str
+) -> None:
+    monkeypatch.setenv("HPC_BRIDGE_API_URL", url)
+    message = refusal()
+    assert "\napi_url: holds a user name or password; set PREFECT_API_AUTH_STRING" in message
+    assert "s3cret" not in message
+    monkeypatch.delenv("HPC_BRIDGE_API_URL")
+    config.write_text(f'api_url = "{url}"\n')
+    assert "s3cret" not in refusal()
+
+
+def test_an_unknown_name_in_the_user_file_is_refused(config: Path) -> None:
+    config.write_text('site = "alpha"\nshared_directory = "/work"\n')
+    message = refusal()
+    assert str(config) in message
+    assert "'shared_directory' is not " in message
+    assert "did you mean 'shared_dir'?" in message
+
+
+def test_a_user_file_that_is_named_must_exist(config: Path) -> None:
+    config.unlink()
+    assert refusal() == f"HPC_BRIDGE_CONFIG names {config}, which does not exist"
+
+
+def test_a_user_file_that_nobody_named_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HPC_BRIDGE_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert load_settings().job_variables() == {}

@@ -18,6 +18,7 @@ from hpc_bridge.errors import (
     CommandError,
     CommandNotFound,
     HPCBridgeError,
+    InvalidJobSpec,
     SchedulerUnavailable,
     SubmissionRefused,
     UnexpectedOutput,
@@ -154,11 +155,10 @@ def test_every_captured_status_is_in_a_table(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize(("name", "state"), STATUS.items())
-def test_a_state_of_the_queue_is_read(version: str, name: str, state: JobState) -> None:
-    jobs = SLURM.parse_status(answer(version, f"status-{name}"))
-    assert subject(jobs).state is state
-    assert all(job.job_id == job_id for job_id, job in jobs.items())
+def test_the_states_of_the_queue_are_read(version: str) -> None:
+    jobs = {name: SLURM.parse_status(answer(version, f"status-{name}")) for name in STATUS}
+    assert {name: subject(found).state for name, found in jobs.items()} == STATUS
+    assert all(job.job_id == job_id for found in jobs.values() for job_id, job in found.items())
 
 
 @each_version
@@ -220,16 +220,16 @@ def test_array_elements_are_jobs_of_their_own(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize("name", ODD_NAMES)
 @pytest.mark.parametrize("kind", ["status", "history"])
-def test_a_job_with_an_odd_name_hides_no_other(version: str, kind: str, name: str) -> None:
-    odd = answer(version, f"{kind}-name-with-{name}")
-    other = answer(version, f"{kind}-running")
+def test_a_job_with_an_odd_name_hides_no_other(version: str, kind: str) -> None:
     parse = SLURM.parse_status if kind == "status" else SLURM.parse_history
-    for stdout in (odd.stdout + other.stdout, other.stdout + odd.stdout):
-        jobs = parse(Answer(odd.command, 0, stdout, ""))
-        assert parse(other).items() <= jobs.items()
-        assert {job.state for job in jobs.values()} <= {JobState.RUNNING, JobState.PENDING}
+    other = answer(version, f"{kind}-running")
+    for name in ODD_NAMES:
+        odd = answer(version, f"{kind}-name-with-{name}")
+        for stdout in (odd.stdout + other.stdout, other.stdout + odd.stdout):
+            jobs = parse(Answer(odd.command, 0, stdout, ""))
+            assert parse(other).items() <= jobs.items(), name
+            assert {job.state for job in jobs.values()} <= {JobState.RUNNING, JobState.PENDING}
 
 
 def test_the_words_of_a_name_are_not_taken_for_a_state() -> None:
@@ -272,12 +272,12 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("word", "state"), WORDS.items())
-def test_every_word_of_slurm_has_its_neutral_state(word: str, state: JobState) -> None:
-    (in_queue,) = SLURM.parse_status(printed(queued(word=word))).values()
-    (in_records,) = SLURM.parse_history(printed(recorded(word=word))).values()
-    assert (in_queue.state, in_records.state) == (state, state)
-    assert (in_queue.scheduler_state, in_records.scheduler_state) == (word, word)
+def test_every_word_of_slurm_has_its_neutral_state() -> None:
+    for word, state in WORDS.items():
+        (in_queue,) = SLURM.parse_status(printed(queued(word=word))).values()
+        (in_records,) = SLURM.parse_history(printed(recorded(word=word))).values()
+        assert (in_queue.state, in_records.state) == (state, state), word
+        assert (in_queue.scheduler_state, in_records.scheduler_state) == (word, word)
 
 
 def test_every_neutral_state_but_lost_is_a_word_of_slurm() -> None:
@@ -289,10 +289,13 @@ def test_every_neutral_state_but_lost_is_a_word_of_slurm() -> None:
 LIVE = {"PENDING", "HELD", "STARTING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED"}
 
 
-@pytest.mark.parametrize("state", JobState)
-def test_live_states_are_those_of_the_contract(state: JobState) -> None:
-    assert state.is_terminal is (state.value not in LIVE)
-    assert state.is_waiting is (state.value in {"PENDING", "HELD", "REQUEUED"})
+def test_live_states_are_those_of_the_contract() -> None:
+    assert {state.value for state in JobState if not state.is_terminal} == LIVE
+    assert {state.value for state in JobState if state.is_waiting} == {
+        "PENDING",
+        "HELD",
+        "REQUEUED",
+    }
 
 
 @pytest.mark.parametrize("parse", [SLURM.parse_status, SLURM.parse_history])
@@ -364,42 +367,43 @@ def test_every_captured_history_is_in_a_table(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize(("name", "state"), HISTORY.items())
-def test_the_newest_record_of_a_job_is_read(version: str, name: str, state: JobState) -> None:
-    assert subject(SLURM.parse_history(answer(version, f"history-{name}"))).state is state
+def test_the_newest_records_are_read(version: str) -> None:
+    jobs = {name: SLURM.parse_history(answer(version, f"history-{name}")) for name in HISTORY}
+    assert {name: subject(found).state for name, found in jobs.items()} == HISTORY
 
 
 @each_version
-@pytest.mark.parametrize("name", ["other-users-job", "unknown"])
-def test_jobs_without_a_record_are_left_out(version: str, name: str) -> None:
-    assert SLURM.parse_history(answer(version, f"history-{name}")) == {}
+def test_jobs_without_a_record_are_left_out(version: str) -> None:
+    for name in ("other-users-job", "unknown"):
+        assert SLURM.parse_history(answer(version, f"history-{name}")) == {}
 
 
 @each_version
-@pytest.mark.parametrize("name", ["bad-output", "exit-137", "controller-dead", "controller-hung"])
-def test_a_record_that_is_late_is_no_error(version: str, name: str) -> None:
+def test_a_record_that_is_late_is_no_error(version: str) -> None:
     """Accounting had not heard of these jobs on 22.05."""
-    jobs = SLURM.parse_history(answer(version, f"history-{name}"))
-    assert bool(jobs) or version == "22.05"
+    for name in ("bad-output", "exit-137", "controller-dead", "controller-hung"):
+        jobs = SLURM.parse_history(answer(version, f"history-{name}"))
+        assert bool(jobs) or version == "22.05"
+
+
+def test_a_site_without_records_has_none() -> None:
+    words = "Slurm accounting storage is disabled\n"
+    assert SLURM.parse_history(Answer(("sacct",), 1, "", words)) == {}
 
 
 @each_version
-@pytest.mark.parametrize(
-    ("name", "exit_code", "number"),
-    [
-        ("completed", 0, None),
-        ("failed-3", 3, None),
-        ("failed-signal", 0, 11),
-        ("out-of-memory", 0, 125),
-        ("running", None, None),
-        ("requeued-pending", None, None),
-    ],
-)
-def test_exit_code_and_signal_are_those_of_a_job_that_is_over(
-    version: str, name: str, exit_code: int | None, number: int | None
-) -> None:
-    job = subject(SLURM.parse_history(answer(version, f"history-{name}")))
-    assert (job.exit_code, job.signal) == (exit_code, number)
+def test_exit_code_and_signal_are_those_of_a_job_that_is_over(version: str) -> None:
+    ends = {
+        "completed": (0, None),
+        "failed-3": (3, None),
+        "failed-signal": (0, 11),
+        "out-of-memory": (0, 125),
+        "running": (None, None),
+        "requeued-pending": (None, None),
+    }
+    jobs = {name: SLURM.parse_history(answer(version, f"history-{name}")) for name in ends}
+    found = {name: subject(records) for name, records in jobs.items()}
+    assert {name: (job.exit_code, job.signal) for name, job in found.items()} == ends
 
 
 @each_version
@@ -409,13 +413,11 @@ def test_a_trapped_signal_is_an_exit_code(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize(
-    ("name", "user"),
-    [("cancelled-by-user", "1500"), ("cancelled-by-root", "0"), ("cancelled-pending", "1500")],
-)
-def test_who_cancelled_is_known(version: str, name: str, user: str) -> None:
-    job = subject(SLURM.parse_history(answer(version, f"history-{name}")))
-    assert (job.cancelled_by, job.scheduler_state) == (user, f"CANCELLED by {user}")
+def test_who_cancelled_is_known(version: str) -> None:
+    users = {"cancelled-by-user": "1500", "cancelled-by-root": "0", "cancelled-pending": "1500"}
+    for name, user in users.items():
+        job = subject(SLURM.parse_history(answer(version, f"history-{name}")))
+        assert (job.cancelled_by, job.scheduler_state) == (user, f"CANCELLED by {user}")
 
 
 def test_a_job_cancelled_by_nobody_is_cancelled_all_the_same() -> None:
@@ -484,36 +486,32 @@ def test_every_captured_submission_is_in_a_table(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize("name", SUBMIT_TAKEN)
-def test_the_id_of_a_submitted_job_is_read(version: str, name: str) -> None:
-    given = answer(version, f"submit-{name}")
-    assert SLURM.parse_submit(given) == JobId(given.stdout.strip())
-
-
-@each_version
-@pytest.mark.parametrize(("name", "words"), SUBMIT_REFUSED)
-def test_a_refusal_holds_slurms_own_words(version: str, name: str, words: str) -> None:
-    given = answer(version, f"submit-{name}")
-    with pytest.raises(SubmissionRefused, match=f"^Slurm refused the job: .*{words}") as caught:
-        SLURM.parse_submit(given)
-    error = caught.value
-    assert (error.exit_code, error.stderr, error.retryable) == (
-        given.exit_code,
-        given.stderr,
-        False,
-    )
-    assert error.command == list(given.command)
-
-
-@each_version
-@pytest.mark.parametrize("name", SUBMIT_EITHER)
-def test_what_one_version_takes_and_another_refuses(version: str, name: str) -> None:
-    given = answer(version, f"submit-{name}")
-    if given.exit_code == 0:
+def test_the_ids_of_submitted_jobs_are_read(version: str) -> None:
+    for name in SUBMIT_TAKEN:
+        given = answer(version, f"submit-{name}")
         assert SLURM.parse_submit(given) == JobId(given.stdout.strip())
-    else:
-        with pytest.raises(SubmissionRefused, match="Batch job submission failed"):
+
+
+@pytest.mark.parametrize(("name", "words"), SUBMIT_REFUSED)
+def test_a_refusal_holds_slurms_own_words(name: str, words: str) -> None:
+    for version in VERSIONS:
+        given = answer(version, f"submit-{name}")
+        with pytest.raises(SubmissionRefused, match=f"^Slurm refused the job: .*{words}") as caught:
             SLURM.parse_submit(given)
+        error = caught.value
+        assert (error.exit_code, error.stderr) == (given.exit_code, given.stderr)
+        assert (error.command, error.retryable) == (list(given.command), False)
+
+
+@each_version
+def test_what_one_version_takes_and_another_refuses(version: str) -> None:
+    for name in SUBMIT_EITHER:
+        given = answer(version, f"submit-{name}")
+        if given.exit_code == 0:
+            assert SLURM.parse_submit(given) == JobId(given.stdout.strip())
+        else:
+            with pytest.raises(SubmissionRefused, match="Batch job submission failed"):
+                SLURM.parse_submit(given)
 
 
 @pytest.mark.parametrize(
@@ -550,38 +548,33 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
 }
 
 
-@each_version
-@pytest.mark.parametrize(
-    "name",
-    [
-        "status-controller-dead",
-        "status-controller-hung",
-        "submit-controller-dead",
-        "submit-controller-hung",
-        "scancel-controller-dead",
-        "scancel-controller-hung",
-        "queues-controller-dead",
-        "queues-controller-hung",
-        "history-accounting-dead",
-        "history-accounting-hung",
-    ],
-)
-def test_no_answer_from_a_daemon_may_be_tried_again(version: str, name: str) -> None:
-    given = answer(version, name)
-    with pytest.raises(SchedulerUnavailable) as caught:
-        PARSERS[name.split("-")[0]](given)
-    assert caught.value.retryable
-    assert given.stderr.strip() in str(caught.value)
+UNANSWERED = [
+    *("status-controller-dead", "status-controller-hung"),
+    *("submit-controller-dead", "submit-controller-hung"),
+    *("scancel-controller-dead", "scancel-controller-hung"),
+    *("queues-controller-dead", "queues-controller-hung"),
+    *("history-accounting-dead", "history-accounting-hung"),
+]
 
 
-@each_version
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_no_answer_from_a_daemon_may_be_tried_again(name: str) -> None:
+    for version in VERSIONS:
+        given = answer(version, name)
+        with pytest.raises(SchedulerUnavailable) as caught:
+            PARSERS[name.split("-")[0]](given)
+        assert caught.value.retryable
+        assert given.stderr.strip() in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", PARSERS)
-def test_a_missing_command_says_what_to_do(version: str, kind: str) -> None:
-    missing = answer(version, "submit-command-missing")
-    with pytest.raises(CommandNotFound, match="HPC_BRIDGE_SCHEDULER=local") as caught:
-        PARSERS[kind](missing)
-    assert "a login node" in str(caught.value)
-    assert (caught.value.exit_code, caught.value.retryable) == (127, False)
+def test_a_missing_command_says_what_to_do(kind: str) -> None:
+    for version in VERSIONS:
+        missing = answer(version, "submit-command-missing")
+        with pytest.raises(CommandNotFound, match="HPC_BRIDGE_SCHEDULER=local") as caught:
+            PARSERS[kind](missing)
+        assert "a login node" in str(caught.value)
+        assert (caught.value.exit_code, caught.value.retryable) == (127, False)
 
 
 @pytest.mark.parametrize("kind", ["status", "history", "queues", "find"])
@@ -602,19 +595,10 @@ def test_what_a_failed_query_printed_is_not_used(kind: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ok",
-        "unknown",
-        "finished",
-        "known-and-unknown",
-        "array-element-unknown",
-        "bad-id",
-    ],
-)
-def test_jobs_that_are_over_may_be_cancelled(version: str, name: str) -> None:
-    SLURM.parse_cancel(answer(version, f"scancel-{name}"))
+def test_jobs_that_are_over_may_be_cancelled(version: str) -> None:
+    over = ["ok", "unknown", "finished", "known-and-unknown", "array-element-unknown", "bad-id"]
+    for name in over:
+        SLURM.parse_cancel(answer(version, f"scancel-{name}"))
 
 
 @each_version
@@ -623,15 +607,13 @@ def test_another_users_job_may_not_be_cancelled(version: str) -> None:
         SLURM.parse_cancel(answer(version, "scancel-other-users-job"))
 
 
-@each_version
-@pytest.mark.parametrize(
-    "name", ["other-users-job", "controller-dead", "controller-hung"]
-)  # fmt: skip
-def test_a_job_that_is_over_hides_no_error_about_another(version: str, name: str) -> None:
-    given = answer(version, f"scancel-{name}")
+@pytest.mark.parametrize("name", ["other-users-job", "controller-dead", "controller-hung"])
+def test_a_job_that_is_over_hides_no_error_about_another(name: str) -> None:
     over = "scancel: error: Kill job error on job id 7: Job/step already completing or completed\n"
-    with pytest.raises(CommandError):
-        SLURM.parse_cancel(Answer(given.command, 1, "", over + given.stderr))
+    for version in VERSIONS:
+        given = answer(version, f"scancel-{name}")
+        with pytest.raises(CommandError):
+            SLURM.parse_cancel(Answer(given.command, 1, "", over + given.stderr))
 
 
 @pytest.mark.parametrize("exit_code", [1, 127, -9])
@@ -675,11 +657,11 @@ def test_all_elements_of_an_array_are_found(version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize("name", ["queues", "queues-node-drained"])
-def test_partitions_have_their_limits(version: str, name: str) -> None:
-    queues = SLURM.parse_queues(answer(version, name))
-    assert queues["gpu"] == Queue("gpu", is_default=False, is_up=True, walltime_seconds=86400)
-    assert set(queues) == {"cpu", "gpu", "scavenge", "scavrq"}
+def test_partitions_have_their_limits(version: str) -> None:
+    for name in ("queues", "queues-node-drained"):
+        queues = SLURM.parse_queues(answer(version, name))
+        assert queues["gpu"] == Queue("gpu", is_default=False, is_up=True, walltime_seconds=86400)
+        assert set(queues) == {"cpu", "gpu", "scavenge", "scavrq"}
 
 
 @each_version
@@ -721,3 +703,37 @@ def test_history_is_asked_in_utc() -> None:
     local = datetime(2026, 11, 21, 1, 30, tzinfo=timezone(timedelta(hours=2)))
     command = SLURM.history_command([JobId("1"), JobId("2_3")], "me", local)
     assert {"--starttime=2026-11-20T23:30:00", "--jobs=1,2_3", "--user=me"} <= set(command)
+
+
+def test_the_name_of_a_job_is_said_on_the_command_line() -> None:
+    """There it wins over what a template or a directive says."""
+    assert SLURM.submit_command("hbabc")[-3:] == ["sbatch", "--parsable", "--job-name=hbabc"]
+
+
+# directives of the user
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("--job-name=mine", "--job-name mine", "--job=mine", "-Jmine", "-J mine"),
+        *("--array=1-9", "--arr=1-9", "-a1-9"),
+        *("--output=/tmp/x", "--out=/tmp/x", "-o /tmp/x", "--open-mode=truncate"),
+        *("--export=ALL", "--exp=ALL", "--chdir=/tmp", "-D/tmp"),
+        *("--wrap=true", "--wait", "-W", "--parsable", "--test-only"),
+    ],
+)
+def test_a_directive_that_is_ours_is_refused(line: str) -> None:
+    with pytest.raises(InvalidJobSpec, match=f"^directives: {line!r} is decided by hpc-bridge"):
+        SLURM.check_directives(["--nice", line])
+
+
+def test_other_directives_are_the_users() -> None:
+    SLURM.check_directives(
+        [
+            *("--mail-type=END", "--mail-user me@site", "--nice", "--nice=5", "--hold", "-H"),
+            *("--gres=gpu:1", "--exclusive=user", "--ntasks-per-socket=2", "-N2", "-n", "-t 5"),
+            *("--export-file=/x", "--wait-all-nodes=1", "--error=/tmp/job.err", "-A proj"),
+            *("--comment=--array=1-9", "--time-min=5", "--dependency=singleton"),
+        ]
+    )
