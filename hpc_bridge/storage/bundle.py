@@ -14,7 +14,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,8 @@ def _whole_package_by_value(flow: Flow[..., Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(package)
+        with suppress(ValueError):  # Prefect has registered it too, and taken it back
+            cloudpickle.unregister_pickle_by_value(package)
 
 
 def python_minor() -> str:

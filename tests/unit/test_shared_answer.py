@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hpc_bridge.errors import SchedulerUnavailable, UnexpectedOutput
+from hpc_bridge.errors import CommandTimeout, SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.shared_answer import SharedAnswer
 
@@ -44,11 +45,13 @@ class Process:
         self.jobs: list[JobStatus] = list(jobs)
         self.error: Exception | None = None
         self.queries = 0
+        self.takes = timedelta()
         self.now = START
         self.shared = SharedAnswer(path, self._query, max_age=27.0, now=lambda: self.now)
 
     def _query(self) -> Mapping[JobId, JobStatus]:
         self.queries += 1
+        self.now += self.takes
         if self.error is not None:
             raise self.error
         return {job.job_id: job for job in self.jobs}
@@ -116,7 +119,14 @@ def test_a_shorter_answer_leaves_nothing_of_a_longer_one(path: Path) -> None:
 # damage
 
 
-STORED: dict[str, Any] = {"format": 1, "taken_at": START.isoformat(), "jobs": []}
+MOMENT = START.isoformat()
+STORED: dict[str, Any] = {
+    "format": 2,
+    "stored_at": MOMENT,
+    "taken_at": MOMENT,
+    "complete": True,
+    "jobs": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -129,9 +139,13 @@ STORED: dict[str, Any] = {"format": 1, "taken_at": START.isoformat(), "jobs": []
         b"7",
         b'"text"',
         b"\xff\xfe\x00",
-        json.dumps(STORED | {"format": 2}).encode(),
-        json.dumps(STORED | {"format": "1"}).encode(),
-        json.dumps({"taken_at": START.isoformat(), "jobs": []}).encode(),
+        json.dumps(STORED | {"format": 1}).encode(),
+        json.dumps(STORED | {"format": 3}).encode(),
+        json.dumps(STORED | {"format": "2"}).encode(),
+        json.dumps({"taken_at": MOMENT, "jobs": []}).encode(),
+        json.dumps(STORED | {"stored_at": "yesterday"}).encode(),
+        json.dumps({name: STORED[name] for name in STORED if name != "complete"}).encode(),
+        json.dumps({"format": 2, "failure": "down"}).encode(),
         json.dumps(STORED | {"taken_at": "yesterday"}).encode(),
         json.dumps(STORED | {"taken_at": None}).encode(),
         json.dumps(STORED | {"jobs": None}).encode(),
@@ -159,35 +173,76 @@ def test_a_status_of_another_version_is_not_used(path: Path, change: dict[str, o
     assert second.ask() == {"1_2": FULL}
 
 
+def test_an_undamaged_file_is_used(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps(STORED))
+    process = Process(path, BARE)
+    assert (process.ask(), process.queries) == ({}, 0)
+
+
+# age
+
+
+def test_age_counts_from_the_end_of_a_slow_query(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path)
+    first.takes = timedelta(seconds=40)
+    first.ask()
+    second.now = START + timedelta(seconds=40 + 26)
+    answer = second.shared.ask()
+    assert (answer.taken_at, second.queries) == (START, 0)
+    assert second.ask(after=40 + 27) == {}
+    assert second.queries == 1
+
+
 # failures
 
 
-def test_a_failed_query_leaves_the_file_and_the_next_one_asks_for_itself(path: Path) -> None:
-    first, second, third = Process(path, BARE), Process(path), Process(path, FULL)
-    first.ask()
-    before = path.read_bytes()
-    second.error = SchedulerUnavailable("down")
-    with pytest.raises(SchedulerUnavailable):
-        second.ask(after=30)
-    assert path.read_bytes() == before
-    assert third.ask(after=31) == {"1_2": FULL}
+def test_a_failure_is_shared_like_an_answer(path: Path) -> None:
+    """A scheduler that hangs is asked by one process, not by one after another."""
+    first, second = Process(path), Process(path, FULL)
+    first.error = CommandTimeout("no answer within 60 s from: squeue")
+    with pytest.raises(CommandTimeout):
+        first.ask()
+    with pytest.raises(SchedulerUnavailable, match="no answer within 60 s") as caught:
+        second.ask(after=26)
+    assert caught.value.retryable
+    assert second.queries == 0
+    assert second.ask(after=27) == {"1_2": FULL}
 
 
-def test_a_failed_query_frees_the_lock(path: Path) -> None:
-    process = Process(path)
-    process.error = SchedulerUnavailable("down")
-    for _ in range(2):
-        with pytest.raises(SchedulerUnavailable):
-            process.ask()
-    assert process.queries == 2
+def test_an_error_that_nobody_thought_of_is_nobodys_answer(path: Path) -> None:
+    first, second = Process(path), Process(path, BARE)
+    first.error = RuntimeError("odd")
+    with pytest.raises(RuntimeError):
+        first.ask()
+    assert second.ask() == {"2": BARE}
 
 
 def test_the_readable_part_of_an_odd_answer_is_shared(path: Path) -> None:
     first, second = Process(path), Process(path)
     first.error = UnexpectedOutput("job 1 is in state 'BANANA'", readable={BARE.job_id: BARE})
-    assert first.ask() == {"2": BARE}
-    assert second.ask() == {"2": BARE}
+    for process in (first, second):
+        answer = process.shared.ask()
+        assert (answer.jobs, answer.complete) == ({BARE.job_id: BARE}, False)
     assert second.queries == 0
+
+
+def test_a_whole_answer_is_complete(path: Path) -> None:
+    assert [Process(path, BARE).shared.ask().complete for _ in range(2)] == [True, True]
+
+
+@pytest.mark.xfail(reason="closing the file writes what is left in its buffer once more")
+@pytest.mark.parametrize("room", [0, 50])
+def test_a_full_disk_loses_no_answer(path: Path, room: int) -> None:
+    process = Process(path, FULL, BARE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        assert process.ask() == {"1_2": FULL, "2": BARE}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert process.ask(after=1) == {"1_2": FULL, "2": BARE}
+    assert process.queries == 2
 
 
 # locks and modes
@@ -248,3 +303,31 @@ def test_processes_that_start_together_ask_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait(30) for process in processes] == [0, 0, 0]
     assert (tmp_path / "queries").read_text() == "asked\n"
+
+
+FORK_AND_ASK = """
+import fcntl, os, sys
+from pathlib import Path
+from hpc_bridge.shared_answer import SharedAnswer
+
+path = Path(sys.argv[1]) / "status.json"
+reading, writing = os.pipe()
+
+def query():
+    if os.fork() == 0:  # as a process pool does while another thread asks
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    return {}
+
+SharedAnswer(path, query, max_age=600).ask()
+with path.open() as file:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+os.close(writing)
+os.wait()
+"""
+
+
+def test_a_child_of_the_asking_process_does_not_hold_the_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORK_AND_ASK, str(tmp_path)]
+    assert subprocess.run(command, timeout=30).returncode == 0
