@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from hpc_bridge.errors import HPCBridgeError, SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
@@ -53,7 +53,7 @@ class SharedAnswer:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 return self._known(file) or self._ask_anew(file)
@@ -61,15 +61,15 @@ class SharedAnswer:
                 # Not left to close: a child of this process may hold the same open file.
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _known(self, file: TextIO) -> Snapshot | None:
-        stored = _load(file.read())
+    def _known(self, file: BinaryIO) -> Snapshot | None:
+        stored = _load(file.read().decode(errors="replace"))
         if stored is None or not 0 <= self._age(stored) < self._max_age:
             return None
         if "failure" in stored:
             raise SchedulerUnavailable(f"{stored['failure']} (asked by another process just now)")
         return _snapshot(stored)
 
-    def _ask_anew(self, file: TextIO) -> Snapshot:
+    def _ask_anew(self, file: BinaryIO) -> Snapshot:
         taken_at = self._now()
         try:
             answer = Snapshot(taken_at, self._query())
@@ -82,14 +82,13 @@ class SharedAnswer:
         self._store(file, _fields(answer))
         return answer
 
-    def _store(self, file: TextIO, fields: dict[str, Any]) -> None:
+    def _store(self, file: BinaryIO, fields: dict[str, Any]) -> None:
         """Age counts from the end of the query: a slow answer is not old when it comes."""
         head = {"format": FORMAT, "stored_at": self._now().isoformat()}
         with contextlib.suppress(OSError):  # a full disk must not lose a good answer
             file.seek(0)
             file.truncate()
-            file.write(json.dumps(head | fields, default=datetime.isoformat))
-            file.flush()
+            file.write(json.dumps(head | fields, default=datetime.isoformat).encode())
 
     def _age(self, stored: dict[str, Any]) -> float:
         stored_at: datetime = stored["stored_at"]

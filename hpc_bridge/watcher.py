@@ -157,7 +157,9 @@ class Watcher:
                 return False  # by whom is in the records only
             self._tell(job, status, answer.taken_at)
             return True
-        if answer.complete and answer.taken_at > job.watched_since and job.absent_since is None:
+        if not answer.complete:
+            job.absent_since = None  # it may be the one that could not be read
+        elif answer.taken_at > job.watched_since and job.absent_since is None:
             job.absent_since = answer.taken_at
         return job.absent_since is None
 
@@ -181,7 +183,9 @@ class Watcher:
             self._told_by_records(job, records.get(job.job_id), read=read)
 
     def _told_by_records(self, job: WatchedJob, record: JobStatus | None, *, read: bool) -> None:
-        if record is not None and record.name == job.name and record.state.is_terminal:
+        if record is not None and record.name != job.name:
+            record = None  # ids come again
+        if record is not None and record.state.is_terminal:
             self._tell(job, record, self._now())
         elif job.absent_since is None:
             if job.latest is not None:  # the queue knows its end, and the records nothing better

@@ -27,7 +27,7 @@ from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
 CANCEL_GRACE_SECONDS = 30.0
 _FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _REPORT_TIMEOUT = 60.0
-_NO_MORE = b"no more\n"
+_NO_MORE = b"no more\n"  # after a line of its own, since the last report may have broken off
 
 
 class _CannotStart(Exception):
@@ -134,7 +134,7 @@ class Supervisor:
                 reader = threading.Thread(target=self._read_reports, args=(pipe,), daemon=True)
                 reader.start()
                 code = self._wait_for_child(argv, folder, reports)
-                pipe.write(_NO_MORE)
+                pipe.write(b"\n" + _NO_MORE)
                 reader.join()
         if code < 0:
             self._record.signal = -code

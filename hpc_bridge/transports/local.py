@@ -72,6 +72,7 @@ def _last_words(process: subprocess.Popen[bytes]) -> str:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+        process.poll()
         return ""
 
 
