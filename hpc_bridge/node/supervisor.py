@@ -67,6 +67,11 @@ class Supervisor:
             _say(str(error))
             self._record.cause, self._record.message = error.cause, str(error)
             code = error.exit_code
+        except OSError as error:  # no room below TMPDIR or in the run directory, for instance
+            self._record.cause = "NodeNotUsable"
+            self._record.message = f"the flow cannot be started on {self._record.node}: {error}"
+            _say(self._record.message)
+            code = 71
         if code == 0 and self._record.flow_state and self._record.cause == "WalltimeExceeded":
             self._record.cause = self._record.message = ""  # warned, and done in time
         self._record.exit_code = code
@@ -133,9 +138,11 @@ class Supervisor:
             with reports.open("r+b", buffering=0) as pipe:
                 reader = threading.Thread(target=self._read_reports, args=(pipe,), daemon=True)
                 reader.start()
-                code = self._wait_for_child(argv, folder, reports)
-                pipe.write(b"\n" + _NO_MORE)
-                reader.join()
+                try:
+                    code = self._wait_for_child(argv, folder, reports)
+                finally:
+                    pipe.write(b"\n" + _NO_MORE)
+                    reader.join()
         if code < 0:
             self._record.signal = -code
             return 128 - code
@@ -169,7 +176,9 @@ class Supervisor:
                 if line + b"\n" == _NO_MORE:
                     return
                 with contextlib.suppress(ValueError):
-                    self._take_report(json.loads(line))
+                    report = json.loads(line)
+                    if isinstance(report, dict):
+                        self._take_report(report)
 
     def _take_report(self, report: dict[str, Any]) -> None:
         if "flow_state" in report:

@@ -70,7 +70,6 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
         until(lambda pid=pid: _is_gone(pid), 10, f"{pid} has ended")
 
 
-@pytest.mark.xfail(reason="the killed command is not reaped: ResourceWarning")
 def test_what_has_left_and_holds_the_output_is_not_waited_for(tmp_path: Path) -> None:
     """A daemon that the command started, for instance."""
     leave = tmp_path / "leave"

@@ -231,7 +231,6 @@ def test_a_whole_answer_is_complete(path: Path) -> None:
     assert [Process(path, BARE).shared.ask().complete for _ in range(2)] == [True, True]
 
 
-@pytest.mark.xfail(reason="closing the file writes what is left in its buffer once more")
 @pytest.mark.parametrize("room", [0, 50])
 def test_a_full_disk_loses_no_answer(path: Path, room: int) -> None:
     process = Process(path, FULL, BARE)

@@ -185,12 +185,10 @@ def test_what_leaves_the_flows_process_group_does_not_hold_the_job(tmp_path: Pat
     leave.touch()
 
 
-@pytest.mark.xfail(reason="the end of the reports is taken for the rest of the broken line")
-@pytest.mark.timeout(30)
 def test_a_report_that_breaks_off_does_not_hold_the_job(tmp_path: Path) -> None:
     node = Node(tmp_path, f"""{DONE}; printf '{{"cause": ' > "$HPC_BRIDGE_REPORTS"; exit 4""")
     with node.started() as process:
-        assert process.wait(5) == 4
+        assert process.wait(DEADLINE) == 4
 
 
 # reporting
@@ -434,3 +432,17 @@ def test_the_default_launcher_is_the_python_of_the_job(tmp_path: Path) -> None:
     _, _, stderr = node.run()
     assert POISON in stderr
     assert node.record().stage == "flow"
+
+
+def test_a_report_that_is_no_object_hides_no_later_one(tmp_path: Path) -> None:
+    node = Node(tmp_path, f'echo 17 > "$HPC_BRIDGE_REPORTS"; {DONE}')
+    assert node.run()[0] == 0
+    assert node.record().flow_state == "COMPLETED"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    node = Node(tmp_path, DONE)
+    (node.attempt.folder / "work").write_text("in the way\n")
+    assert node.run()[0] == 71
+    assert (node.record().cause, node.record().exit_code) == ("NodeNotUsable", 71)
+    assert "cannot be started" in node.record().message

@@ -118,7 +118,6 @@ def test_every_amount_of_memory_survives_writing_and_reading() -> None:
         ("1d12h", 129600),
         ("1d 2h 3m 4s", 93784),
         (" 2 h ", 7200),
-        ("05:00", 300),
         ("02:00:00", 7200),
         ("100:00:00", 360000),
         ("1-12", 129600),
@@ -142,6 +141,14 @@ def test_a_bare_number_of_walltime_is_refused_because_schedulers_disagree_on_its
     written: object,
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(repr(written))} is not a walltime"):
+        parse_walltime(written)
+
+
+@pytest.mark.parametrize("written", ["2:00", "05:00", "90:00"])
+def test_a_clock_of_two_fields_is_refused_because_people_and_schedulers_read_it_differently(
+    written: str,
+) -> None:
+    with pytest.raises(ValueError, match=f"^{written!r} is not a walltime; write .*'02:00:00'"):
         parse_walltime(written)
 
 

@@ -402,7 +402,6 @@ def test_an_incomplete_snapshot_judges_no_absence(site: Site) -> None:
     assert (one.absent_since, one.done.done(), site.looked_up) == (None, False, [])
 
 
-@pytest.mark.xfail(reason="an absence that has begun goes on through incomplete snapshots")
 def test_an_absence_does_not_become_a_loss_by_an_incomplete_snapshot(site: Site) -> None:
     """It is back in the queue, in a state that is not known here."""
     watched = site.watch(1)
@@ -449,7 +448,6 @@ def test_a_cancelled_job_is_over_whether_the_records_know_by_whom_or_not(
 # ids that come again
 
 
-@pytest.mark.xfail(reason="a record of the same id and another name keeps ours from being LOST")
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.COMPLETED])
 def test_another_job_with_the_same_id_is_not_ours(site: Site, state: JobState) -> None:
     watched = site.watch(1, "hbours")
