@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-import json
 from abc import ABC
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
@@ -38,6 +35,7 @@ from hpc_bridge.settings import load_settings
 from hpc_bridge.storage.bundle import BundleStore, packed
 from hpc_bridge.workers.configuration import BatchJobConfiguration, BatchVariables
 from hpc_bridge.workers.pools import ensure_work_pool
+from hpc_bridge.workers.prepared import PreparedRun, one_line, pinned, shown
 from hpc_bridge.workers.submission import (
     EXECUTE,
     Submission,
@@ -55,23 +53,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# The server refuses a run whose parameters are larger than this (512 KiB by default).
-_SHOWN_PARAMETER_BYTES = 50_000
-
 
 class BatchWorkerResult(BaseWorkerResult):
     """``status_code`` is 0 when the flow run has reached a state of its own, failed ones too."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedRun(Generic[R]):
-    """A call that has passed every check and whose bundle is on the shared directory."""
-
-    flow: Flow[..., R]
-    parameters: dict[str, Any]
-    shown_parameters: dict[str, Any]
-    job_variables: dict[str, Any]
-    configuration: BatchJobConfiguration
 
 
 class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerResult], ABC):
@@ -147,8 +131,8 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         return PreparedRun(
             flow=flow,
             parameters=parameters,
-            shown_parameters=_shown(flow, parameters),
-            job_variables=_pinned(configuration) | job_variables | {"command": command},
+            shown_parameters=shown(flow, parameters),
+            job_variables=pinned(configuration) | job_variables | {"command": command},
             configuration=configuration,
         )
 
@@ -297,7 +281,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         comment = " / ".join(
             part for part in (configuration.name, flow.name if flow else None) if part
         )
-        call = partial(submit, configuration, flow_run.id, _one_line(comment))
+        call = partial(submit, configuration, flow_run.id, one_line(comment))
         try:
             submission = await asyncio.to_thread(call)
         except HPCBridgeError as error:
@@ -381,30 +365,6 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
                 " an address that they reach.",
                 url,
             )
-
-
-def _pinned(configuration: BatchJobConfiguration) -> dict[str, Any]:
-    """What the caller's own surroundings decide, for a worker that has others."""
-    return load_settings().job_variables() | {
-        "called_from": str(Path.cwd()),
-        "python": configuration.interpreter,
-        "shared_dir": str(configuration.shared),
-    }
-
-
-def _shown(flow: Flow[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters as the dashboard shows them; the real ones travel in the bundle."""
-    shown = {}
-    for name, value in flow.serialize_parameters(parameters).items():
-        size = len(json.dumps(value, default=str))
-        kind = type(parameters[name]).__name__
-        shown[name] = value if size <= _SHOWN_PARAMETER_BYTES else f"<{kind}, {size} bytes>"
-    return shown
-
-
-def _one_line(text: str) -> str:
-    """A flow run may have any name; a comment is one line."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _code(record: ExitRecord | None) -> int:

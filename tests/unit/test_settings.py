@@ -198,7 +198,7 @@ def test_a_web_address_with_a_password_is_refused_without_repeating_it(
 
 
 def test_an_unknown_name_in_the_user_file_is_refused(config: Path) -> None:
-    config.write_text('site = "alpha"\nshared_directory = "/work"\n')
+    config.write_text('site = "alpha"\nshared_directory = "/scratch"\n')
     message = refusal()
     assert str(config) in message
     assert "'shared_directory' is not " in message
