@@ -41,7 +41,7 @@ class Place:
             "PREFECT_LOGGING_LEVEL": "WARNING",
             "HPC_BRIDGE_SCHEDULER": self.scheduler,
             "HPC_BRIDGE_SHARED_DIR": str(self.shared),
-            "HPC_BRIDGE_CONFIG": f"{self.shared}-no-user-file.toml",
+            "HPC_BRIDGE_CONFIG": os.devnull,
         }
         if self.enter:
             named = [word for item in variables.items() for word in ("--env", "=".join(item))]

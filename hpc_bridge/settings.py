@@ -200,5 +200,7 @@ def load_settings() -> Settings:
         lines = explain(error, Settings).splitlines()
         where = f"(HPC_BRIDGE_* variables, or {user_file()})"
         raise SettingsError("\n".join([f"wrong settings {where}:", *lines])) from None
+    except SettingsError:
+        raise
     except (OSError, ValueError) as error:
         raise SettingsError(f"the user file {user_file()} cannot be read: {error}") from error

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import get_current_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from hpc_bridge.decorators import BatchFlow
@@ -17,6 +18,8 @@ from hpc_bridge.journal import new_submission_id
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.slurm import SlurmWorker
 from hpc_bridge.workers.submission import job_script
+
+_NO_SERVER = "http://127.0.0.1:9/api"
 
 
 def rendered_script(entrypoint: str | None, assignments: Sequence[str], pool: str | None) -> str:
@@ -57,7 +60,12 @@ def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
 
 async def _configuration(variables: dict[str, Any], pool: str | None) -> BatchJobConfiguration:
     template = SlurmWorker.get_default_base_job_template()
-    async with get_client() as client:
+    # Nothing is asked of a server unless a pool is named or a value refers to a block; without an
+    # address Prefect would start a whole server for this.
+    url = get_current_settings().api.url
+    if url is None and pool is not None:
+        raise WorkPoolError("set PREFECT_API_URL to the server that has the work pool")
+    async with get_client() if url else PrefectClient(_NO_SERVER) as client:
         if pool is not None:
             try:
                 template = (await client.read_work_pool(pool)).base_job_template

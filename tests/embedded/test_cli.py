@@ -48,6 +48,13 @@ def test_render_prints_a_flows_script_without_a_server(flow_folder: Path) -> Non
         assert line in done.stdout.splitlines()
 
 
+def test_render_starts_no_server_of_its_own(tmp_path: Path) -> None:
+    done = hpc_bridge("render", PREFECT_API_URL="", PREFECT_HOME=str(tmp_path))
+    assert done.stdout.startswith("#!/bin/bash\n")
+    assert "server" not in done.stderr
+    assert not list(tmp_path.glob("*.db"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
