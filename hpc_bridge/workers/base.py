@@ -16,11 +16,13 @@ import httpx
 from prefect.client.schemas.objects import Flow as APIFlow
 from prefect.context import FlowRunContext, TagsContext
 from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound, Pause
+from prefect.logging import get_logger
 from prefect.results import aresolve_result_storage
 from prefect.states import Crashed, Pending
 from prefect.tasks import Task
 from prefect.utilities.engine import propose_state
 from prefect.utilities.processutils import command_to_string
+from prefect.utilities.urls import url_for
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from typing_extensions import TypeVar
 
@@ -50,6 +52,8 @@ from hpc_bridge.workers.submission import (
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.flows import Flow
+
+logger = get_logger("hpc_bridge")
 
 R = TypeVar("R")
 
@@ -290,11 +294,12 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
                 flow_run.id, Crashed(name=name, message=str(error)), force=True
             )
             raise
-        self._logger.info(
-            "Flow run %r is %s job %s; its files are in %s",
+        logger.info(
+            "Flow run %r is %s job %s; see %s and %s",
             flow_run.name,
             submission.connection.cluster.scheduler.name,
             submission.job_id,
+            url_for("flow-run", obj_id=flow_run.id) or "the dashboard",
             submission.run.path,
         )
         return submission
