@@ -30,7 +30,7 @@ def directive(value: object) -> str:
     """One word of a ``#SBATCH`` line, byte for byte.
 
     Between double quotes sbatch takes blanks, ``#`` and ``$`` as they are, and the character after
-    a backslash literally (tried on 22.05, 24.11 and 26.05). Raises InvalidJobSpec for a line break,
+    a backslash literally (tried on 22.05 and 24.11). Raises InvalidJobSpec for a line break,
     which would begin a new directive.
     """
     text = one_line(value)

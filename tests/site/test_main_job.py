@@ -255,7 +255,7 @@ def test_a_job_that_dies_in_the_queue_is_noticed(site: Site) -> None:
     site.shell(f"scancel {nap['job']}")
     kind, _, message = waited(site, nap["flow_run_id"])
     assert kind == "CANCELLED"
-    assert "cancelled at the scheduler" in message
+    assert "cancelled at the scheduler by researcher" in message
 
 
 def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
