@@ -21,8 +21,8 @@ from typing_extensions import TypeVar
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobSpec, JobStatus
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.outcome import is_settled, is_unexplained, settle
 from hpc_bridge.reference import JobReference
+from hpc_bridge.tracking.outcome import is_settled, is_unexplained, settle
 from hpc_bridge.watcher import WatchedJob, Watcher
 
 R = TypeVar("R")

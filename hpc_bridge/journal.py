@@ -1,12 +1,17 @@
 """The run directory: everything that is known of one submission, and its journal.
 
     <shared dir>/bundles/<key>/             a bundle that waits for its submission, or for a retry
+    <shared dir>/live/<submission id>       an empty file while the end of a flow run is not told
     <shared dir>/runs/<submission id>/      0700, files 0600
         submission.json    written before submitting; then again with the job id
-        job.sh  bundle.json  files.zip  env  job.out
-        <element>/<attempt>/exit.json       made by the job itself
+        job.sh  env  job.out                one job's output; that of an array is below its elements
+        <element>/                          one flow run: 0, or the index in a job array
+            bundle.json  files.zip  job.out
+            <attempt>/exit.json             made by the job itself, as is the folder: its claim
+            settled.json                    the end has been told to the server
 
-Every file is written aside and renamed, so that a reader sees all of it or none.
+Every file is written aside and renamed, so that a reader sees all of it or none. Format 1 kept the
+bundle beside the script; it is still read.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from hpc_bridge.files import write_private
 from hpc_bridge.node.records import ExitRecord, read_exit_record
 from hpc_bridge.script import quote
 
-FORMAT = 1
+FORMAT = 2
 _ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 _SUBMISSION_ID = re.compile(r"hb[a-z2-7]{13}")
 _TAIL_BYTES = 8192
@@ -88,7 +93,7 @@ def prepare_shared_directory(path: Path) -> Path:
     with shared_directory_errors(path):
         path.mkdir(mode=0o700, exist_ok=True)
         check_owner(path)
-        for name in ("runs", "bundles", "results"):
+        for name in ("runs", "live", "bundles", "results"):
             (path / name).mkdir(mode=0o700, exist_ok=True)
     return path
 
@@ -121,22 +126,36 @@ class RunDirectory:
         """Make the folder; it must not exist."""
         path = shared / "runs" / submission_id
         with shared_directory_errors(shared):
+            (shared / "live").mkdir(mode=0o700, exist_ok=True)
+            (shared / "live" / submission_id).touch(mode=0o600)
             path.mkdir(mode=0o700)
         return cls(path)
+
+    @property
+    def shared(self) -> Path:
+        """The shared directory that it lies in."""
+        return self.path.parent.parent
 
     @property
     def submission_id(self) -> str:
         """The job's name."""
         return self.path.name
 
-    @property
-    def output(self) -> Path:
+    def element(self, element: int = 0) -> Path:
+        """The folder of one flow run, made when it does not exist."""
+        folder = self.path / str(element)
+        with shared_directory_errors(self.shared):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def output(self, element: int = 0) -> Path:
         """What the job prints."""
-        return self.path / "job.out"
+        own = self.path / str(element) / "job.out"
+        return own if own.exists() else self.path / "job.out"
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file of the folder; raises SharedDirectoryError."""
-        with shared_directory_errors(self.path.parent.parent):
+        with shared_directory_errors(self.shared):
             write_private(self.path / name, content)
 
     def write_submission(self, submission: Mapping[str, Any]) -> None:
@@ -148,6 +167,28 @@ class RunDirectory:
         """What ``write_submission`` wrote."""
         stored: dict[str, Any] = json.loads((self.path / "submission.json").read_bytes())
         return stored
+
+    def settle(self, element: int, **what: Any) -> None:
+        """Note that the end of a flow run has been told; after the last one nothing is live."""
+        self.element(element)
+        content = json.dumps({"format": FORMAT, **what}).encode()
+        self.write(f"{element}/settled.json", content)
+        if all(self.settled(int(other)) for other in self.read_submission()["flow_runs"]):
+            self.close()
+
+    def settled(self, element: int = 0) -> dict[str, Any] | None:
+        """What ``settle`` noted; None while the end has not been told."""
+        try:
+            stored: dict[str, Any] = json.loads(
+                (self.path / str(element) / "settled.json").read_bytes()
+            )
+        except FileNotFoundError:
+            return None
+        return stored
+
+    def close(self) -> None:
+        """Nothing is to be done here any more."""
+        (self.shared / "live" / self.submission_id).unlink(missing_ok=True)
 
     def exit_record(self, element: int = 0) -> ExitRecord | None:
         """The newest attempt's own record; None while it has left none."""
@@ -164,10 +205,10 @@ class RunDirectory:
         attempts = [int(name) for name in names if name.isdecimal()]
         return self.path / str(element) / str(max(attempts)) if attempts else None
 
-    def output_tail(self, lines: int = 20) -> str:
+    def output_tail(self, lines: int = 20, element: int = 0) -> str:
         """The last lines that the job printed; empty when it printed nothing."""
         try:
-            with self.output.open("rb") as file:
+            with self.output(element).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
                 text = file.read().decode("utf-8", errors="replace")

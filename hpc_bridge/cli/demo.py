@@ -78,7 +78,7 @@ def _run_example(console: Console, url: str) -> None:
     for state in states:
         table.add_row(state.name, f"{state.timestamp:%H:%M:%S.%f}"[:-3])
     console.print(table)
-    console.rule(f"the last lines of the job's output ({run.output})")
+    console.rule(f"the last lines of the job's output ({run.output()})")
     console.print(run.output_tail(_TAIL_LINES), markup=False, highlight=False)
     console.rule()
     console.print(f"job script: {run.path / 'job.sh'}", soft_wrap=True)

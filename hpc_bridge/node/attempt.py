@@ -61,10 +61,19 @@ class Attempt:
     def bundle(self) -> dict[str, Any] | None:
         """``bundle.json``; None when the flow's code comes from a deployment."""
         try:
-            stored: dict[str, Any] = json.loads((self.run_dir / "bundle.json").read_bytes())
+            stored: dict[str, Any] = json.loads(self._packed("bundle.json").read_bytes())
         except FileNotFoundError:
             return None
         return stored
+
+    def archive(self) -> Path:
+        """``files.zip``, which is there when files were included."""
+        return self._packed("files.zip")
+
+    def _packed(self, name: str) -> Path:
+        """A bundle's file; format 1 of the run directory kept it beside the script."""
+        own = self.folder.parent / name
+        return own if own.exists() else self.run_dir / name
 
     def variables(self) -> dict[str, str]:
         """The ``env`` file: NAME=value, NUL between them."""

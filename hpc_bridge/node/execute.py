@@ -73,7 +73,7 @@ def _run(attempt: Attempt, flow_run_id: UUID) -> int:
     if bundle is None:
         flow, context, parameters = _from_deployment(flow_run), None, None
     else:
-        _extract_files(attempt.run_dir / "files.zip")
+        _extract_files(attempt.archive())
         flow, context, parameters = unpack(bundle)
 
     from hpc_bridge.node import cancellation

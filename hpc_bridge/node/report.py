@@ -23,7 +23,7 @@ from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.attempt import Attempt
 from hpc_bridge.node.execute import unpack
 from hpc_bridge.node.records import ExitRecord
-from hpc_bridge.outcome import goes_on_later
+from hpc_bridge.tracking.outcome import goes_on_later
 
 
 async def main() -> int:
@@ -50,7 +50,7 @@ async def main() -> int:
         if hooks_ran and not record.cause:
             return 0
         name = record.cause or _name(record)
-        output = RunDirectory(attempt.run_dir).output_tail()
+        output = RunDirectory(attempt.run_dir).output_tail(element=attempt.element)
         crashed: State[Any] = Crashed(name=name, message=message(record, output))
         await client.set_flow_run_state(flow_run_id, crashed, force=True)
         if not hooks_ran:

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import itertools
 from abc import ABC
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -31,16 +30,17 @@ from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.jobs import JobStatus
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.node.records import ExitRecord
-from hpc_bridge.outcome import settle
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from hpc_bridge.storage.bundle import BundleStore, packed
+from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.outcome import settle
 from hpc_bridge.workers.configuration import BatchJobConfiguration, BatchVariables
 from hpc_bridge.workers.pools import ensure_work_pool
 from hpc_bridge.workers.prepared import PreparedRun, one_line, pinned, shown
 from hpc_bridge.workers.submission import (
     EXECUTE,
-    Submission,
+    JobRequest,
     api_url,
     bundle_key,
     connection_of,
@@ -242,7 +242,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         )
 
     async def _settle(
-        self, flow_run_id: UUID, status: JobStatus, submission: Submission
+        self, flow_run_id: UUID, status: JobStatus, submission: TrackedJob
     ) -> State[Any] | None:
         """Try until server and shared directory answer: nobody else watches this run."""
         for pause in itertools.chain((1, 5, 15), itertools.repeat(60)):
@@ -279,15 +279,17 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
 
     async def _submit_job(
         self, flow_run: FlowRun, configuration: BatchJobConfiguration
-    ) -> Submission:
+    ) -> TrackedJob:
         await self._keep_results(configuration)
         flow = configuration._related_objects.get("flow")
         comment = " / ".join(
             part for part in (configuration.name, flow.name if flow else None) if part
         )
-        call = partial(submit, configuration, flow_run.id, one_line(comment))
+        request = JobRequest(
+            configuration, flow_run.id, one_line(comment), work_pool=self.work_pool.name
+        )
         try:
-            submission = await asyncio.to_thread(call)
+            submission = await asyncio.to_thread(submit, request)
         except HPCBridgeError as error:
             name = "SubmissionFailed" if error.retryable else "Refused"
             await self.client.set_flow_run_state(
@@ -304,7 +306,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         )
         return submission
 
-    async def _record(self, flow_run: FlowRun, submission: Submission) -> None:
+    async def _record(self, flow_run: FlowRun, submission: TrackedJob) -> None:
         """Note the job, which is in the queue: that the server is away now is no error."""
         try:
             await self.client.update_flow_run(
@@ -329,7 +331,7 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             slug = f"{block.block_type.slug}/{block.name}"
             configuration.env.setdefault("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", slug)
 
-    async def _propose_queued(self, flow_run: FlowRun, submission: Submission) -> None:
+    async def _propose_queued(self, flow_run: FlowRun, submission: TrackedJob) -> None:
         """Pending named Queued, unless the job has begun already; nothing depends on it."""
         scheduler = submission.connection.cluster.scheduler.name
         message = f"{scheduler} job {submission.job_id}; its files are in {submission.run.path}"

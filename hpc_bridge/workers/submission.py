@@ -18,17 +18,16 @@ from prefect.settings import get_current_settings
 
 from hpc_bridge.connections import Connection, connect
 from hpc_bridge.errors import BundleError, SettingsError, SharedDirectoryError
-from hpc_bridge.jobs import JobId, JobSpec
+from hpc_bridge.jobs import JobSpec
 from hpc_bridge.journal import (
     RunDirectory,
     environment_file,
     new_submission_id,
     prepare_shared_directory,
 )
-from hpc_bridge.reference import JobReference
 from hpc_bridge.script import render
-from hpc_bridge.settings import SchedulerName
 from hpc_bridge.storage.bundle import BundleStore
+from hpc_bridge.tracking.job import TrackedJob
 
 if TYPE_CHECKING:
     from hpc_bridge.workers.configuration import BatchJobConfiguration
@@ -39,19 +38,13 @@ EXECUTE = "hpc_bridge.node.execute"
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A job that the scheduler has taken."""
+class JobRequest:
+    """One flow run that is to become a job."""
 
-    run: RunDirectory
-    spec: JobSpec
-    job_id: JobId
-    scheduler: SchedulerName
-    connection: Connection
-
-    @property
-    def reference(self) -> JobReference:
-        """What the flow run remembers of it."""
-        return JobReference(self.scheduler, self.job_id, self.run.submission_id)
+    configuration: BatchJobConfiguration
+    flow_run_id: UUID
+    comment: str
+    work_pool: str | None = None
 
 
 def connection_of(configuration: BatchJobConfiguration) -> Connection:
@@ -75,23 +68,24 @@ def job_script(configuration: BatchJobConfiguration, spec: JobSpec) -> str:
     return render(spec, context, packaged=scheduler.template, template=configuration.template)
 
 
-def submit(configuration: BatchJobConfiguration, flow_run_id: UUID, comment: str) -> Submission:
+def submit(request: JobRequest) -> TrackedJob:
     """Write the run directory, then submit.
 
     Nothing is submitted unless all of the directory could be written. Raises SharedDirectoryError,
     TemplateError, BundleError, SubmissionRefused and the other CommandErrors.
     """
+    configuration = request.configuration
     submission_id = new_submission_id()
-    spec = configuration.spec(submission_id, comment)
+    spec = configuration.spec(submission_id, request.comment)
     script = job_script(configuration, spec)
     connection = connection_of(configuration)
     store, key = BundleStore(configuration.shared), bundle_key(configuration.command)
     if key is not None:
         store.check(key)
     run = RunDirectory.create(prepare_shared_directory(configuration.shared), submission_id)
-    journal = _journal(configuration, flow_run_id, spec)
+    journal = _journal(request, spec)
     if key is not None:
-        store.link(key, run.path)
+        store.link(key, run.element(0))
         journal["bundle_python"] = store.python_of(key)
     journal |= _working_directory(configuration, run)
     run.write("job.sh", script.encode())
@@ -104,7 +98,9 @@ def submit(configuration: BatchJobConfiguration, flow_run_id: UUID, comment: str
     except SharedDirectoryError as error:
         # The job is in the queue; its name is enough to find it again.
         logger.warning("The id of job %s could not be noted: %s", job_id, error)
-    return Submission(run, spec, job_id, configuration.scheduler_name, connection)
+    return TrackedJob(
+        run, 0, request.flow_run_id, job_id, configuration.scheduler_name, connection, spec
+    )
 
 
 def bundle_key(command: str | None) -> str | None:
@@ -166,13 +162,13 @@ def _credentials(prefect: PrefectSettings) -> dict[str, str]:
     return found
 
 
-def _journal(
-    configuration: BatchJobConfiguration, flow_run_id: UUID, spec: JobSpec
-) -> dict[str, Any]:
+def _journal(request: JobRequest, spec: JobSpec) -> dict[str, Any]:
+    configuration = request.configuration
     default = configuration._base_flow_run_command()
     return {
         "submission": spec.name,
-        "flow_runs": {"0": str(flow_run_id)},
+        "flow_runs": {"0": str(request.flow_run_id)},
+        "work_pool": request.work_pool,
         "scheduler": configuration.scheduler_name,
         "command": None if configuration.command == default else configuration.command,
         "spec": spec.model_dump(mode="json", exclude_defaults=True, exclude={"environment"}),
@@ -185,7 +181,7 @@ def _working_directory(configuration: BatchJobConfiguration, run: RunDirectory) 
     """Where the flow runs: as asked, else where it was called, unless files are to be unpacked."""
     if configuration.working_directory:
         return {"working_directory": configuration.working_directory}
-    if configuration.called_from and not (run.path / "files.zip").exists():
+    if configuration.called_from and not (run.element(0) / "files.zip").exists():
         return {
             "working_directory": configuration.called_from,
             "working_directory_implied": True,

@@ -131,7 +131,12 @@ def test_everything_belongs_to_the_account_alone_whatever_the_umask(
 def test_preparing_again_changes_nothing(shared: Path) -> None:
     (shared / "runs" / "kept").mkdir()
     assert prepare_shared_directory(shared) == shared
-    assert sorted(path.name for path in shared.iterdir()) == ["bundles", "results", "runs"]
+    assert sorted(path.name for path in shared.iterdir()) == [
+        "bundles",
+        "live",
+        "results",
+        "runs",
+    ]
     assert (shared / "runs" / "kept").is_dir()
 
 
@@ -445,18 +450,18 @@ def test_fields_that_are_missing_have_their_defaults(tmp_path: Path) -> None:
 
 def test_a_job_that_printed_nothing_has_no_tail(run: RunDirectory) -> None:
     assert run.output_tail() == ""
-    run.output.write_bytes(b"")
+    run.output().write_bytes(b"")
     assert run.output_tail() == ""
 
 
 def test_the_tail_is_the_last_lines(run: RunDirectory) -> None:
-    run.output.write_text("".join(f"{number}\n" for number in range(100)))
+    run.output().write_text("".join(f"{number}\n" for number in range(100)))
     assert run.output_tail().split("\n") == [str(number) for number in range(80, 100)]
     assert run.output_tail(lines=1) == "99"
 
 
 def test_the_tail_of_a_huge_output_is_read_from_its_end(run: RunDirectory) -> None:
-    with run.output.open("wb") as file:
+    with run.output().open("wb") as file:
         file.truncate(10 * 2**40)  # ten sparse terabytes
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe end\n")
@@ -464,5 +469,5 @@ def test_the_tail_of_a_huge_output_is_read_from_its_end(run: RunDirectory) -> No
 
 
 def test_a_tail_that_is_no_utf8_is_shown_all_the_same(run: RunDirectory) -> None:
-    run.output.write_bytes(b"caf\xe9 \xff\xfe\nbye \xe2\x9c\x93\n")
+    run.output().write_bytes(b"caf\xe9 \xff\xfe\nbye \xe2\x9c\x93\n")
     assert run.output_tail() == "caf\ufffd \ufffd\ufffd\nbye ✓"

@@ -16,7 +16,13 @@ from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
 from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
-from hpc_bridge.outcome import final_state, goes_on_later, is_settled, is_unexplained, settle
+from hpc_bridge.tracking.outcome import (
+    final_state,
+    goes_on_later,
+    is_settled,
+    is_unexplained,
+    settle,
+)
 
 ENDED = JobState.COMPLETED
 CAUSES = {
@@ -344,7 +350,7 @@ def test_the_exit_record_and_the_output_are_read(tmp_path: Path) -> None:
     (tmp_path / "0" / "0").mkdir(parents=True)
     record = ExitRecord(cause="PythonNotFound", message="there is no Python", exit_code=127)
     write_exit_record(tmp_path / "0" / "0" / "exit.json", record)
-    run.output.write_text("hpc-bridge: there is no Python\n")
+    run.output().write_text("hpc-bridge: there is no Python\n")
     final = settled(OneFlowRun(states.Pending()), job(JobState.FAILED), run)
     assert final is not None
     assert final.name == "PythonNotFound"

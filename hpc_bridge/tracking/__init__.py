@@ -1,0 +1,1 @@
+"""Following a job from the queue to the told end of its flow run."""
