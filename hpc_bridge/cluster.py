@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -14,11 +17,15 @@ from hpc_bridge.errors import (
     UnexpectedOutput,
 )
 from hpc_bridge.jobs import JobId, JobStatus
-from hpc_bridge.schedulers.base import Answer, Queue, Scheduler
+from hpc_bridge.jobs.usage import JobUsage
+from hpc_bridge.schedulers.base import Answer, Queue, Scheduler, newest_first
 from hpc_bridge.transports.base import Transport
 
 # Slurm's own clients give up after about 10 s when the controller hangs.
 COMMAND_TIMEOUT = 60.0
+_ASK_AGAIN_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -38,6 +45,8 @@ class Cluster:
         self._timeout = timeout
         self._counting = threading.Lock()
         self._user: str | None = None
+        self._array_limit = (1, -math.inf)
+        self._asking_for_array_limit = threading.Lock()
 
     @property
     def user(self) -> str:
@@ -70,7 +79,29 @@ class Cluster:
                 f"{doubt}\nWhether job {name!r} was submitted is unknown, because looking it up"
                 f" failed too: {error}"
             ) from doubt
-        return found[0].job_id if found else None
+        return self.scheduler.array_id(found[0].job_id) if found else None
+
+    def array_limit(self) -> int:
+        """The largest number of elements of a job array; 1 where there are none.
+
+        Asked once; 1 for the next minute when the scheduler does not say.
+        """
+        with self._asking_for_array_limit:
+            limit, good_until = self._array_limit
+            if time.monotonic() >= good_until:
+                limit, good_until = self._ask_for_array_limit()
+                self._array_limit = limit, good_until
+        return limit
+
+    def _ask_for_array_limit(self) -> tuple[int, float]:
+        if not self.scheduler.supports_arrays:
+            return 1, math.inf
+        try:
+            answer = self._run("limits", self.scheduler.array_limit_command())
+            return self.scheduler.parse_array_limit(answer), math.inf
+        except HPCBridgeError as error:
+            logger.warning("How large a job array may be is not known now: %s", error)
+            return 1, time.monotonic() + _ASK_AGAIN_SECONDS
 
     def status(self) -> dict[JobId, JobStatus]:
         """Every job of this account that the scheduler still holds, by one command."""
@@ -80,16 +111,31 @@ class Cluster:
     def history(self, jobs: Collection[JobId], since: datetime) -> dict[JobId, JobStatus]:
         """The scheduler's records of ``jobs`` that were active after ``since``, by one command."""
         command = self.scheduler.history_command(jobs, self.user, since)
-        return self.scheduler.parse_history(self._run("history", command))
+        found = self.scheduler.parse_history(self._run("history", command))
+        return found | self.scheduler.without_record(jobs, found)
 
-    def cancel(self, jobs: Collection[JobId]) -> None:
-        """Cancel; jobs that are over are left alone."""
-        self.scheduler.parse_cancel(self._run("cancel", self.scheduler.cancel_command(jobs)))
+    def usage(self, jobs: Collection[JobId], since: datetime) -> dict[JobId, JobUsage]:
+        """What ``jobs``, active after ``since``, were given and used, by one command."""
+        command = self.scheduler.usage_command(jobs, self.user, since)
+        return self.scheduler.parse_usage(self._run("usage", command))
+
+    def cancel(self, jobs: Collection[JobId], *, only_waiting: bool = False) -> None:
+        """Cancel; jobs that are over are left alone, with ``only_waiting`` those that run too."""
+        command = self.scheduler.cancel_command(jobs, only_waiting=only_waiting)
+        self.scheduler.parse_cancel(self._run("cancel", command))
 
     def find(self, name: str) -> list[JobStatus]:
         """Jobs of this account with that unique name, newest first."""
         command = self.scheduler.find_command(name, self.user)
         return self.scheduler.parse_find(self._run("find", command))
+
+    def find_history(self, name: str, since: datetime) -> list[JobStatus]:
+        """Records of this account's jobs with that unique name, newest first.
+
+        They also know jobs that have left the queue.
+        """
+        command = self.scheduler.find_history_command(name, self.user, since)
+        return newest_first(self.scheduler.parse_history(self._run("history", command)).values())
 
     def queues(self) -> Mapping[str, Queue]:
         """Partitions or queues by name."""

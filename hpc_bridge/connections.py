@@ -27,6 +27,8 @@ class Connection:
 
     cluster: Cluster
     watcher: Watcher
+    poll_interval: float
+    """Seconds between two status commands."""
 
 
 _connections: dict[tuple[str, Path, float], Connection] = {}
@@ -43,7 +45,7 @@ def connect(scheduler: SchedulerName, shared: Path, poll_interval: float) -> Con
                 _answer_file(scheduler, shared), cluster.status, max_age=poll_interval * 0.9
             )
             watcher = Watcher(answer.ask, cluster.history, interval=poll_interval)
-            _connections[key] = Connection(cluster, watcher)
+            _connections[key] = Connection(cluster, watcher, poll_interval)
         return _connections[key]
 
 

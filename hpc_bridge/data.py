@@ -1,4 +1,4 @@
-"""The folders that ship with the package: job scripts and examples."""
+"""The folders that ship with the package: job scripts, unit files and examples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_folder(name: str) -> Path:
-    """``job_scripts`` or ``examples``, in an installed package or a checkout alike."""
+    """``job_scripts``, ``services`` or ``examples``, in an installed package or a checkout alike."""
     packaged = _PACKAGE / "_data" / name
     return packaged if packaged.is_dir() else _PACKAGE.parent / name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, overload
 from uuid import UUID
 
 import httpx
@@ -30,6 +31,8 @@ from hpc_bridge.workers.slurm import SlurmWorker
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+_CANCEL_SECONDS = 10.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +68,8 @@ class JobOptions(TypedDict, total=False):
     dependency: str
     requeue: bool
     warning: str
+    on_walltime: Literal["end", "resubmit"]
+    max_resubmissions: int
     directives: list[str]
     working_directory: str
     env: dict[str, str]
@@ -76,6 +81,8 @@ class JobOptions(TypedDict, total=False):
     api_url: str
     template: str
     poll_interval: float
+    arrays: bool
+    array_throttle: int
 
 
 class SlurmOptions(JobOptions, total=False):
@@ -100,20 +107,38 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         """Run as a job and wait for it.
 
         ``return_state=True`` returns the final state instead; ``wait_for`` names futures that must
-        be over before the job is submitted.
+        be over before the job is submitted. Ctrl-C cancels the job and waits for its end; a second
+        one leaves at once.
         """
-        call = self._call(args, dict(kwargs))
-        return call if inspect.iscoroutinefunction(self.fn) else _run(call)
+        if inspect.iscoroutinefunction(self.fn):
+            return self._call(args, dict(kwargs))
+        return self._call_and_block(args, dict(kwargs))
 
     async def _call(self, args: Any, kwargs: dict[str, Any]) -> Any:
         return_state = kwargs.pop("return_state", False)
         for upstream in kwargs.pop("wait_for", None) or ():
             await asyncio.to_thread(upstream.wait)
         future = await self._submit(args, kwargs)
-        if return_state:
-            await future.wait_async()
-            return future.state
-        return await future.aresult()
+        try:
+            return await _outcome(future, return_state)
+        except asyncio.CancelledError:  # which is how Ctrl-C comes to a coroutine
+            _say_cancelling(future)
+            await asyncio.wait_for(asyncio.shield(future.acancel()), _CANCEL_SECONDS)
+            await asyncio.shield(future.wait_async(timeout=_CANCEL_SECONDS))
+            raise
+
+    def _call_and_block(self, args: Any, kwargs: dict[str, Any]) -> Any:
+        return_state = kwargs.pop("return_state", False)
+        for upstream in kwargs.pop("wait_for", None) or ():
+            upstream.wait()
+        future = _run(self._submit(args, kwargs))
+        try:
+            return _run(_outcome(future, return_state))
+        except KeyboardInterrupt:
+            _say_cancelling(future)
+            future.cancel()
+            future.wait()
+            raise
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> BatchFlowRunFuture[R]:
         """Submit and return a future as soon as the job is in the queue."""
@@ -295,6 +320,20 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def _outcome(future: BatchFlowRunFuture[Any], return_state: bool) -> Any:
+    if return_state:
+        await future.wait_async()
+        return future.state
+    return await future.aresult()
+
+
+def _say_cancelling(future: BatchFlowRunFuture[Any]) -> None:
+    sys.stderr.write(
+        f"hpc-bridge: cancelling job {future.job_id} and waiting for its end;"
+        " Ctrl-C again leaves at once\n"
+    )
 
 
 async def _nothing(_: BatchWorker) -> None:

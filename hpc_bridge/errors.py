@@ -12,6 +12,8 @@ HPCBridgeError
 ├── UnexpectedOutput            a scheduler said something that the parser does not know
 ├── SharedDirectoryError        the shared directory is missing, full or not writable
 ├── WorkPoolError               a pool has the wrong type or lacks what is needed
+├── WorkerNameTaken             another worker of that name serves the pool
+├── RunNotFound                 no job, or several, of that name or id
 ├── ServerUnreachable           the Prefect server does not answer
 └── BundleError                 a flow, its parameters or its files cannot travel
     └── NotOwned                a bundle that belongs to somebody else
@@ -103,6 +105,10 @@ class SharedDirectoryError(HPCBridgeError):
     """The shared directory cannot hold what a job needs."""
 
 
+class RunNotFound(HPCBridgeError):
+    """A name or id that stands for no job of ours, or for several."""
+
+
 class ServerUnreachable(HPCBridgeError):
     """The Prefect server does not answer; nothing has been submitted."""
 
@@ -111,6 +117,10 @@ class ServerUnreachable(HPCBridgeError):
 
 class WorkPoolError(HPCBridgeError):
     """A work pool of another type, or one that cannot be completed."""
+
+
+class WorkerNameTaken(HPCBridgeError):
+    """Another process serves the pool under the same worker name."""
 
 
 class BundleError(HPCBridgeError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,33 +16,31 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFlowRunFuture, PrefectFuture
+from prefect.states import Cancelling, Crashed
+from prefect.utilities.asyncutils import run_coro_as_sync
 from typing_extensions import TypeVar
 
 from hpc_bridge.connections import connect
-from hpc_bridge.jobs import JobSpec, JobStatus
+from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
-from hpc_bridge.tracking.outcome import is_settled, is_unexplained, settle
-from hpc_bridge.watcher import WatchedJob, Watcher
+from hpc_bridge.tracking.caretaker import Care, caretaker
+from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.outcome import is_unexplained
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-# A flow sets its final state before its job ends; the answer may still be on its way.
-_SETTLING_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    watcher: Watcher
-    job: WatchedJob
+_EXPLAINING_SECONDS = 10.0
 
 
 class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
     """Prefect's future, which would wait for ever for a job that died without a word.
 
-    While it waits, one process-wide watcher asks the scheduler about all live jobs; when the job is
-    over and the flow run is not, the future gives it the state that the job's records call for.
+    While this process lives it looks after the job, unless another process does: a worker, or the
+    script that submitted it.
     """
 
     def __init__(
@@ -51,20 +49,27 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         *,
         shared: Path,
         poll_interval: float,
-        reference: JobReference | None = None,
-        spec: JobSpec | None = None,
+        job: TrackedJob | None = None,
     ) -> None:
         super().__init__(flow_run_id)
         self._shared = shared
         self._poll_interval = poll_interval
-        self._reference = reference
-        self._spec = spec
+        self._reference = job.reference if job is not None else None
         self._over: JobReference | None = None
+        self._care = caretaker().care(job) if job is not None else None
+        self._try_again = 0.0
 
     @property
     def job_id(self) -> str | None:
         """The scheduler's id of the job; None while no worker has submitted the run."""
         return str(self._reference.job_id) if self._reference else None
+
+    @property
+    def run_directory(self) -> RunDirectory | None:
+        """The job's files; None while no worker has submitted the run."""
+        if self._reference is None:
+            return None
+        return RunDirectory(self._shared / "runs" / self._reference.submission_id)
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
         """Call ``fn`` when the run is over, also when its job dies without a word."""
@@ -81,62 +86,74 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
             target=context.run, args=(wait_and_call,), name="hpc-bridge-future", daemon=True
         ).start()
 
-    @property
-    def run_directory(self) -> RunDirectory | None:
-        """The job's files; None while no worker has submitted the run."""
-        if self._reference is None:
-            return None
-        return RunDirectory(self._shared / "runs" / self._reference.submission_id)
+    def cancel(self) -> None:
+        """Cancel the run: a waiting job leaves the queue, a flow that runs is ended with its hooks.
+
+        Returns at once; ``wait`` waits for the end. A run that is over stays as it is.
+        """
+        run_coro_as_sync(self.acancel())
+
+    async def acancel(self) -> None:
+        """As ``cancel``."""
+        async with get_client() as client:
+            state = (await client.read_flow_run(self.flow_run_id)).state
+            if state is None or not state.is_final():
+                cancelling: State[Any] = Cancelling()
+                await client.set_flow_run_state(self.flow_run_id, cancelling)
+        if self._care is not None:
+            caretaker().cancel(self._care)
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """Wait for the flow run's final state, at most ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        watch: _Watch | None = None
-        try:
-            while self._final_state is None:
-                remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-                watch = watch or await self._watch()
-                await self._wait_for_news(watch, remaining)
-                if watch is not None and self._final_state is not None:
-                    await self._explain(watch.job, self._final_state)
-                elif remaining == 0.0:
-                    break
-                elif watch is not None and watch.job.done.done():
-                    await self._settle(watch.job.done.result())
-                    # A run that is to be retried or resumed goes on in another job.
-                    self._over, watch, self._reference = self._reference, None, None
-        finally:
-            if watch is not None:
-                watch.watcher.forget(watch.job)
+        while self._final_state is None:
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            await self._take_care()
+            await self._wait_for_news(remaining)
+            if self._final_state is not None:
+                await self._explain(self._final_state)
+            elif self._care is not None and self._care.end.done():
+                self._take_over(self._care.end)
+            if remaining == 0.0:
+                break
+        if self._final_state is not None and self._care is not None:
+            self._care.is_ending = True
 
-    async def _explain(self, job: WatchedJob, state: State[Any]) -> None:
-        """When a signal ended the flow, ask the scheduler why it came.
+    def _take_over(self, end: Future[State[Any] | None]) -> None:
+        """The job is over. A run that is to be retried or resumed goes on in another one."""
+        if end.exception() is not None:
+            self._care = None  # which has been logged
+            return
+        state = end.result()
+        if state is None or state.is_final():
+            self._final_state = state or _deleted()
+        else:
+            self._over, self._care, self._reference = self._reference, None, None
 
-        A job that waits again was requeued: the flow run will run again, and so is not over.
+    async def _explain(self, state: State[Any]) -> None:
+        """When a signal ended the flow, wait until whoever looks after the job has said why.
+
+        The run of a job that was requeued is not over.
         """
-        if not is_unexplained(state):
-            return None
-        since = datetime.now(UTC)
-        give_up = time.monotonic() + 2 * self._poll_interval + _SETTLING_SECONDS
-        while time.monotonic() < give_up:
-            if job.done.done():
-                return await self._settle(job.done.result())
-            fresh = job.latest_at is not None and job.latest_at > since
-            if fresh and job.latest is not None and job.latest.state.is_waiting:
-                self._final_state = None
-                return None
-            await asyncio.sleep(self._poll_interval / 4)
-        return None
+        give_up = time.monotonic() + 2 * self._poll_interval + _EXPLAINING_SECONDS
+        while is_unexplained(state) and time.monotonic() < give_up:
+            await asyncio.sleep(min(1.0, self._poll_interval / 4))
+            await self._take_care()
+            async with get_client() as client:
+                read = (await client.read_flow_run(self.flow_run_id)).state
+            if read is not None:
+                state = read
+        self._final_state = state if state.is_final() else None
 
-    async def _wait_for_news(self, watch: _Watch | None, remaining: float | None) -> None:
+    async def _wait_for_news(self, remaining: float | None) -> None:
         """Until the run is over, the job is over, or it is time to look again."""
         # Prefect's waiter wakes for the usual state names only, so the run is read now and then.
         pause = min(self._poll_interval, _LOOK_SECONDS)
         limit = pause if remaining is None else min(pause, remaining)
         flow_run = asyncio.ensure_future(super().wait_async(timeout=limit))
         waiting: list[asyncio.Future[Any]] = [flow_run]
-        if watch is not None:
-            waiting.append(asyncio.ensure_future(watch.job.over()))
+        if self._care is not None:
+            waiting.append(asyncio.ensure_future(_shielded(self._care)))
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if flow_run.done():
@@ -146,34 +163,35 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
                 future.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _watch(self) -> _Watch | None:
+    async def _take_care(self) -> None:
+        """Look after the job unless somebody does; asked again once an interval."""
+        if self._care is not None or time.monotonic() < self._try_again:
+            return
         if self._reference is None:
             async with get_client() as client:
                 flow_run = await client.read_flow_run(self.flow_run_id)
             reference = JobReference.parse(flow_run.infrastructure_pid)
             self._reference = None if reference == self._over else reference
         if self._reference is None:
-            return None
-        reference = self._reference
-        watcher = connect(reference.scheduler, self._shared, self._poll_interval).watcher
-        job = watcher.watch(
-            reference.job_id, reference.submission_id, submitted=reference.submitted
-        )
-        return _Watch(watcher, job)
-
-    async def _settle(self, status: JobStatus) -> None:
-        """The job is over: give the flow run's own last state a moment, then decide."""
-        run = self.run_directory
-        if run is None:
             return
-        async with get_client() as client:
-            record = await asyncio.to_thread(run.exit_record)
-            ran = record is not None and record.stage == "flow"
-            give_up = time.monotonic() + (_SETTLING_SECONDS if ran else 0.0)
-            while time.monotonic() < give_up:
-                if is_settled(await client.read_flow_run(self.flow_run_id), status):
-                    break
-                await asyncio.sleep(0.5)
-            state = await settle(client, self.flow_run_id, status, run, self._spec)
-        if state is not None and state.is_final():
-            self._final_state = state
+        self._try_again = time.monotonic() + self._poll_interval
+        self._care = await asyncio.to_thread(self._care_for, self._reference)
+
+    def _care_for(self, reference: JobReference) -> Care | None:
+        connection = connect(reference.scheduler, self._shared, self._poll_interval)
+        run = RunDirectory(self._shared / "runs" / reference.submission_id)
+        try:
+            for job in tracked_jobs(run, connection):
+                if job.flow_run_id == self.flow_run_id:
+                    return caretaker().care(job)
+        except (HPCBridgeError, OSError, ValueError) as error:
+            logger.info("Job %s cannot be looked after from here: %s", reference.job_id, error)
+        return None
+
+
+async def _shielded(care: Care) -> None:
+    await asyncio.shield(asyncio.wrap_future(care.end))
+
+
+def _deleted() -> State[Any]:
+    return Crashed(name="FlowRunGone", message="The flow run has been deleted.")

@@ -205,6 +205,14 @@ class RunDirectory:
         attempts = [int(name) for name in names if name.isdecimal()]
         return self.path / str(element) / str(max(attempts)) if attempts else None
 
+    def claimant(self, element: int = 0) -> str | None:
+        """The job that has made the newest claim; None when it has not said so."""
+        attempt = self.newest_attempt(element)
+        try:
+            return None if attempt is None else (attempt / "job").read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
     def output_tail(self, lines: int = 20, element: int = 0) -> str:
         """The last lines that the job printed; empty when it printed nothing."""
         try:

@@ -18,6 +18,9 @@ from hpc_bridge.errors import InvalidJobSpec, TemplateError
 from hpc_bridge.jobs import JobSpec, units
 
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+# As the packaged template writes them for a job array.
+_ARRAY = re.compile(r"^#SBATCH --array=.*\n", re.MULTILINE)
+_ELEMENT_OUTPUT = re.compile(r"^(#SBATCH --output=.*/)%a/(job\.out\"?)$", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\-\[\]&|*!]+")
 
 
@@ -53,6 +56,16 @@ def slurm_path(path: object) -> str:
     return str(path).replace("%", "%%")
 
 
+def is_array(script: str) -> bool:
+    """Whether the script asks for a job array whose elements have an output file each."""
+    return bool(_ARRAY.search(script) and _ELEMENT_OUTPUT.search(script))
+
+
+def plain_job(script: str) -> str:
+    """The script of a job array as that of one job."""
+    return _ELEMENT_OUTPUT.sub(r"\1\2", _ARRAY.sub("", script, count=1), count=1)
+
+
 def load_template(template: str | None, packaged: str) -> tuple[str, str]:
     """(name, text) of a template that is given as text, as a path, or not at all.
 
@@ -72,12 +85,13 @@ def render(
 ) -> str:
     """The job script.
 
-    ``context`` adds to the template's variables: ``run_dir``, ``output``, ``python``, ``setup``.
+    ``context`` adds to the template's variables: ``run_dir``, ``output``, ``python``, ``setup``,
+    ``array`` (the indices of a job array, or None).
     Raises TemplateError naming the variable and the line.
     """
     name, text = load_template(template, packaged)
     try:
-        return _compiled(text).render(spec=_plain(spec), **context)
+        return _compiled(text).render({"array": None, **context}, spec=_plain(spec))
     except TemplateSyntaxError as error:
         raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
     except InvalidJobSpec:

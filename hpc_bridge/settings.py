@@ -10,6 +10,7 @@ import difflib
 import getpass
 import logging
 import os
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,8 @@ from pydantic_settings import (
 )
 
 from hpc_bridge.errors import SettingsError
-from hpc_bridge.jobs.spec import explain
+from hpc_bridge.jobs.spec import Count, explain
+from hpc_bridge.jobs.units import parse_walltime
 
 SchedulerName = Literal["slurm", "local"]
 
@@ -64,6 +66,18 @@ def _absolute(value: object) -> object:
             raise ValueError(f"{value!r} is not an absolute path")
         return expanded
     return value
+
+
+def parse_retention(value: object) -> timedelta | None:
+    """``"30d"``, ``"12h"`` -> timedelta; ``"forever"`` -> None. Raises ValueError."""
+    if value is None or value == "forever":
+        return None
+    try:
+        return timedelta(seconds=parse_walltime(value))
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not a time to keep; write '30d', '12h' or 'forever'"
+        ) from None
 
 
 class RunSettings(BaseModel):
@@ -114,6 +128,19 @@ class RunSettings(BaseModel):
         description="Seconds between two questions to the scheduler about all live jobs.",
         gt=0,
     )
+    arrays: bool | None = Field(
+        default=None,
+        title="Job arrays",
+        description=(
+            "Whether a worker submits like runs that are ready together as one job array. Empty:"
+            " it does, where the scheduler has arrays."
+        ),
+    )
+    array_throttle: Count | None = Field(
+        default=None,
+        title="Array throttle",
+        description="Largest number of runs of one job array that run at the same time.",
+    )
 
 
 class Settings(BaseSettings, RunSettings):
@@ -129,6 +156,18 @@ class Settings(BaseSettings, RunSettings):
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$",
     )
     work_pool: str | None = Field(default=None, description="Pool to use instead.")
+    retention: Annotated[timedelta | None, BeforeValidator(parse_retention)] = Field(
+        default=timedelta(days=30),
+        description="How long run directories are kept after the end: '30d', or 'forever'.",
+    )
+    array_window: float = Field(
+        default=15.0,
+        description=(
+            "Longest that a worker lets a run wait for like ones that it was handed together with"
+            " it, in seconds."
+        ),
+        ge=0,
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -46,8 +46,10 @@ class SharedAnswer:
         self._max_age = max_age
         self._now = now
 
-    def ask(self) -> Snapshot:
+    def ask(self, newer_than: datetime | None = None) -> Snapshot:
         """The shared answer when it is younger than ``max_age`` seconds, else a new one.
+
+        With ``newer_than`` it must also have been asked for after that moment.
 
         Raises SchedulerUnavailable when somebody else has just failed to get one.
         """
@@ -56,17 +58,19 @@ class SharedAnswer:
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                return self._known(file) or self._ask_anew(file)
+                return self._known(file, newer_than) or self._ask_anew(file)
             finally:
                 # Not left to close: a child of this process may hold the same open file.
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _known(self, file: BinaryIO) -> Snapshot | None:
+    def _known(self, file: BinaryIO, newer_than: datetime | None) -> Snapshot | None:
         stored = _load(file.read().decode(errors="replace"))
         if stored is None or not 0 <= self._age(stored) < self._max_age:
             return None
         if "failure" in stored:
             raise SchedulerUnavailable(f"{stored['failure']} (asked by another process just now)")
+        if newer_than is not None and stored["taken_at"] < newer_than:
+            return None
         return _snapshot(stored)
 
     def _ask_anew(self, file: BinaryIO) -> Snapshot:

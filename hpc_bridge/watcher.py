@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 LOST_AFTER = timedelta(minutes=3)
 _HISTORY_MARGIN = timedelta(hours=1)
 _LONGEST_PAUSE = 300.0
+_HURRY_DIVISOR = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,12 @@ class Watcher:
     4. A job that neither the queue nor the records know is LOST after ``lost_after``, not before.
     5. A job is told by id *and* name, because ids wrap.
     6. Terminal states are sticky.
+    7. Who knows that something has happened may hurry it; then it asks at most ten times as often.
     """
 
     def __init__(
         self,
-        ask: Callable[[], Snapshot],
+        ask: Callable[[datetime | None], Snapshot],
         history: Callable[[Collection[JobId], datetime], Mapping[JobId, JobStatus]],
         *,
         interval: float,
@@ -82,6 +84,7 @@ class Watcher:
         self._jobs: dict[tuple[JobId, str], WatchedJob] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._hurried: datetime | None = None
 
     def watch(self, job_id: JobId, name: str, *, submitted: datetime | None = None) -> WatchedJob:
         """Start watching, or join those who watch already.
@@ -111,33 +114,48 @@ class Watcher:
                 del self._jobs[key]
                 self._changed.notify_all()
 
+    def hurry(self) -> None:
+        """Ask before the interval is over, for an answer that is newer than now."""
+        with self._changed:
+            self._hurried = self._now()
+            self._changed.notify_all()
+
     def _loop(self) -> None:
         failures = 0
+        asked = float("-inf")
         due = time.monotonic() + self._interval
         while True:
             with self._changed:
-                while self._jobs and (pause := due - time.monotonic()) > 0:
+                while self._jobs and (pause := self._pause(asked, due, failures)) > 0:
                     self._changed.wait(pause)
                 if not self._jobs:
                     self._thread = None
                     return
-            failures = 0 if self._poll_safely() else failures + 1
+                newer_than, self._hurried = self._hurried, None
+            asked = time.monotonic()
+            failures = 0 if self._poll_safely(newer_than) else failures + 1
             factor = 2 ** min(failures, 10)
             pause = min(self._interval * factor, max(_LONGEST_PAUSE, self._interval))
             due = time.monotonic() + pause
 
-    def _poll_safely(self) -> bool:
+    def _pause(self, asked: float, due: float, failures: int) -> float:
+        """Seconds until the next question; a scheduler that does not answer is not hurried."""
+        if self._hurried is not None and not failures:
+            due = min(due, asked + self._interval / _HURRY_DIVISOR)
+        return due - time.monotonic()
+
+    def _poll_safely(self, newer_than: datetime | None) -> bool:
         """Others wait for this thread: nothing that a file system does may end it."""
         try:
-            return self.poll()
+            return self.poll(newer_than)
         except Exception:
             logger.exception("Asking for job states failed")
             return False
 
-    def poll(self) -> bool:
+    def poll(self, newer_than: datetime | None = None) -> bool:
         """Ask once and tell everybody; False when the scheduler gave no usable answer."""
         try:
-            answer = self._ask()
+            answer = self._ask(newer_than)
         except HPCBridgeError as error:
             logger.warning("Job states are not known at the moment: %s", error)
             return False

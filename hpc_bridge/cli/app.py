@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.types import NonNegativeInt
 from rich.console import Console
 
 from hpc_bridge import __version__
-from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.errors import HPCBridgeError, SettingsError
+from hpc_bridge.settings import load_settings, parse_retention
 
 app = App(
     name="hpc-bridge",
@@ -56,6 +58,129 @@ def render(
     from hpc_bridge.cli.render import rendered_script
 
     sys.stdout.write(rendered_script(flow, set_ or [], work_pool))
+
+
+@app.command
+def logs(run: str, *, follow: bool = False, lines: NonNegativeInt | None = None) -> None:
+    """Print the output of a run's job as it is in its file, also what came before and after Python.
+
+    Parameters
+    ----------
+    run
+        A flow run's id or name, a submission id (the job's name), or a job id, for an element of a
+        job array with its index: '123_4'.
+    follow
+        Go on until the run is over, or Ctrl-C.
+    lines
+        Only the last so many lines.
+    """
+    from hpc_bridge.cli.logs import show_output
+
+    show_output(run, load_settings().shared, follow=follow, lines=lines)
+
+
+@app.command
+def jobs(
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """List your live jobs with their flow runs, by one question to the scheduler.
+
+    Parameters
+    ----------
+    all_
+        Also jobs that are over, as long as the scheduler still shows them.
+    json
+        As JSON, with all fields.
+    """
+    from hpc_bridge.cli.jobs import list_jobs
+
+    list_jobs(load_settings(), all_=all_, as_json=json)
+
+
+@app.command
+def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
+    """Remove the files of runs that ended long ago, and bundles that no run needs any more.
+
+    Live runs and results are never removed.
+
+    Parameters
+    ----------
+    older_than
+        How long ago they ended: '30d', '12h'. Default: the setting 'retention', 30 days.
+    dry_run
+        Only say what would be removed.
+    """
+    from hpc_bridge.cli.clean import clean as clean_now
+
+    settings = load_settings()
+    try:
+        retention = settings.retention if older_than is None else parse_retention(older_than)
+    except ValueError as error:
+        raise SettingsError(f"--older-than: {error}") from None
+    if retention is None:
+        sys.stdout.write("everything is kept for ever\n")
+    else:
+        sys.exit(clean_now(settings.shared, retention, dry_run=dry_run))
+
+
+service = App(name="service", help="Print a unit file that keeps a worker running.")
+app.command(service)
+
+
+@service.command
+def systemd(*, pool: str | None = None, name: str | None = None) -> None:
+    """Print a unit for 'systemd --user', with what to do with it.
+
+    Parameters
+    ----------
+    pool
+        The work pool. Default: your personal one.
+    name
+        The worker's name. Default: '<login name>@<this host>'.
+    """
+    from hpc_bridge.cli.service import systemd_unit
+
+    sys.stdout.write(systemd_unit(pool or load_settings().default_work_pool, name))
+
+
+@service.command
+def scrontab(
+    *,
+    pool: str | None = None,
+    name: str | None = None,
+    partition: str | None = None,
+    account: str | None = None,
+    walltime: str = "1d",
+) -> None:
+    """Print an entry for Slurm's scrontab, with what to do with it.
+
+    Parameters
+    ----------
+    pool
+        The work pool. Default: your personal one.
+    name
+        The worker's name. Default: '<login name>@scrontab'.
+    partition
+        Partition of the worker's job. Default: the cluster's.
+    account
+        Account of the worker's job. Default: yours.
+    walltime
+        After this time Slurm ends the worker and starts the next one.
+    """
+    from hpc_bridge.cli.service import scrontab_entry
+
+    settings = load_settings()
+    entry = scrontab_entry(
+        pool or settings.default_work_pool,
+        name,
+        settings.shared,
+        partition=partition,
+        account=account,
+        walltime=walltime,
+    )
+    sys.stdout.write(entry)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import difflib
 import re
 import signal
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,10 @@ from hpc_bridge.jobs import units
 
 _GPUS = re.compile(r"(?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)")
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z]+\d*)@(\d+)")
+NO_WARNING = "off"
+_WARNING_SECONDS = 60
+_SHORTEST_WARNED = 20
+"""Seconds of walltime; a shorter job has no time to be warned of its end."""
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -56,10 +60,14 @@ def _gpus(value: object) -> str:
 
 
 def _warning(value: object) -> str:
+    if isinstance(value, str) and value.strip().lower() in ("off", "none"):
+        return NO_WARNING
     match = _SIGNAL.fullmatch(value.strip().upper()) if isinstance(value, str) else None
     known = match is not None and f"SIG{match[1]}" in signal.Signals.__members__
     if match is None or not known or int(match[2]) == 0:
-        raise ValueError(f"{value!r} is not a warning signal; write 'USR1@120' (seconds before)")
+        raise ValueError(
+            f"{value!r} is not a warning signal; write 'USR1@120' (seconds before), or 'off'"
+        )
     return f"{match[1]}@{match[2]}"
 
 
@@ -199,7 +207,24 @@ class Resources(BaseModel):
     warning: Warning_ | None = Field(
         default=None,
         title="Warning signal",
-        description="Signal and seconds before the walltime at which it is sent: 'USR1@120'.",
+        description=(
+            "Signal and seconds before the walltime at which it is sent: 'USR1@120'; 'off' for"
+            " none. Empty: 'USR1@60', for short jobs a quarter of the walltime. A flow that does"
+            " not catch it ends then, with its logs sent."
+        ),
+    )
+    on_walltime: Literal["end", "resubmit"] = Field(
+        default="end",
+        title="On walltime",
+        description=(
+            "What follows when the walltime was not enough: 'end' (Crashed), or 'resubmit' (the"
+            " run goes on in a new job, with its persisted task results)."
+        ),
+    )
+    max_resubmissions: Count = Field(
+        default=10,
+        title="Max resubmissions",
+        description="How often a run is resubmitted because of its walltime.",
     )
     comment: Text | None = Field(
         default=None,
@@ -228,11 +253,26 @@ class Resources(BaseModel):
             raise ValueError("gpus and gpus_per_node exclude each other; give one of them")
         if self.working_directory is not None and not self.working_directory.startswith("/"):
             raise ValueError(f"working_directory {self.working_directory!r} is not absolute")
-        if self.warning is not None and self.walltime is not None:
+        if self.on_walltime == "resubmit" and self.warning_in_effect() is None:
+            raise ValueError(
+                "on_walltime='resubmit' needs the warning before the walltime: leave warning out,"
+                f" and ask for a walltime of at least {_SHORTEST_WARNED} s"
+            )
+        if self.warning not in (None, NO_WARNING) and self.walltime is not None:
             seconds = int(self.warning.partition("@")[2])
             if seconds >= self.walltime:
                 raise ValueError(f"warning {self.warning!r} is not before the end of the walltime")
         return self
+
+    def warning_in_effect(self) -> str | None:
+        """What the scheduler is asked for: as given, else a minute or a quarter of the walltime."""
+        if self.warning == NO_WARNING:
+            return None
+        if self.warning is not None or self.walltime is None:
+            return self.warning or f"USR1@{_WARNING_SECONDS}"
+        if self.walltime < _SHORTEST_WARNED:
+            return None
+        return f"USR1@{min(_WARNING_SECONDS, self.walltime // 4)}"
 
 
 class JobSpec(Resources):

@@ -11,6 +11,7 @@ from typing import Any
 RUN_DIR = "HPC_BRIDGE_RUN_DIR"
 ELEMENT = "HPC_BRIDGE_ELEMENT"
 ATTEMPT = "HPC_BRIDGE_ATTEMPT"
+FLOW_RUN_ID = "PREFECT__FLOW_RUN_ID"
 REPORTS = "HPC_BRIDGE_REPORTS"
 """A FIFO of the supervisor that takes lines of JSON."""
 
@@ -40,6 +41,11 @@ class Attempt:
     def folder(self) -> Path:
         """The claim: this attempt's own folder."""
         return self.run_dir / str(self.element) / str(self.number)
+
+    @property
+    def before(self) -> Attempt:
+        """The start of the job before this one."""
+        return Attempt(self.run_dir, self.element, self.number - 1)
 
     @property
     def exit_record(self) -> Path:
@@ -76,6 +82,9 @@ class Attempt:
         return own if own.exists() else self.run_dir / name
 
     def variables(self) -> dict[str, str]:
-        """The ``env`` file: NAME=value, NUL between them."""
+        """The ``env`` file (NAME=value, NUL between them) and the flow run's id."""
         content = (self.run_dir / "env").read_bytes().decode()
-        return dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+        variables = dict(entry.split("=", 1) for entry in content.split("\0") if entry)
+        # An array's elements share the file.
+        flow_run_id = self.submission().get("flow_runs", {}).get(str(self.element))
+        return variables | ({FLOW_RUN_ID: flow_run_id} if flow_run_id else {})

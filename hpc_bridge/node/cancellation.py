@@ -25,8 +25,8 @@ _ARM_INTERVAL = 0.2
 _POLL_SECONDS = 10.0
 
 
-def deliver_sigterm_once() -> None:
-    """Let only the first SIGTERM reach the engine.
+def deliver_sigterm_once(on_first: Callable[[], None]) -> None:
+    """Let only the first SIGTERM reach the engine, after ``on_first``.
 
     Slurm signals every process of a job, and the supervisor hands the same signal on: the second
     would interrupt the crash handling that the first began.
@@ -36,6 +36,7 @@ def deliver_sigterm_once() -> None:
     def handler(number: int, _frame: object) -> None:
         if not seen.is_set():
             seen.set()
+            on_first()
             raise TerminationSignal(signal=number)
 
     engine._prefect_sigterm_handler = handler  # type: ignore[assignment]

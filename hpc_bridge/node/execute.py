@@ -7,8 +7,6 @@ names the bundle that the worker has put into the run directory.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
 import sys
@@ -16,11 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from hpc_bridge.node.attempt import REPORTS, Attempt
+from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.node.records import read_exit_record
+from hpc_bridge.node.reports import report
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.flows import Flow
+
+    from hpc_bridge.node.fence import Fence
+    from hpc_bridge.node.states import Gate
 
 
 class CannotRun(Exception):
@@ -30,19 +33,6 @@ class CannotRun(Exception):
         super().__init__(message)
         self.cause = cause
         self.exit_code = exit_code
-
-
-def report(**what: Any) -> None:
-    """Tell the supervisor, when there is one; that it cannot be told is no failure of the flow."""
-    reports = os.environ.get(REPORTS)
-    if reports is None:
-        return
-    with contextlib.suppress(OSError):
-        pipe = os.open(reports, os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(pipe, (json.dumps(what) + "\n").encode())
-        finally:
-            os.close(pipe)
 
 
 def main() -> int:
@@ -66,7 +56,13 @@ def _run(attempt: Attempt, flow_run_id: UUID) -> int:
         _check_versions(bundle["hpc_bridge"])
     import prefect.flow_engine  # the one import of Prefect: nearly all of the start-up time
 
-    flow_run = _claim_flow_run(attempt, flow_run_id)
+    from hpc_bridge.node import cancellation, console
+    from hpc_bridge.node.fence import Fence
+    from hpc_bridge.node.states import Gate
+
+    console.mark_run_logs()
+    fence = Fence(attempt, flow_run_id)
+    flow_run = _claim_flow_run(attempt, fence)
     if flow_run is None:
         return 0
     sys.path.insert(0, str(Path.cwd()))
@@ -76,11 +72,13 @@ def _run(attempt: Attempt, flow_run_id: UUID) -> int:
         _extract_files(attempt.archive())
         flow, context, parameters = unpack(bundle)
 
-    from hpc_bridge.node import cancellation
-
-    cancellation.deliver_sigterm_once()
+    gate = Gate(fence)
+    gate.install()
+    fence.watch()
+    cancellation.deliver_sigterm_once(gate.terminated)
     cancellation.start(flow_run_id, on_cancelling=lambda: report(cancelling=True))
-    return _run_flow(prefect.flow_engine.run_flow, flow, flow_run, parameters, context)
+    arguments = {"flow_run": flow_run, "parameters": parameters, "context": context}
+    return _run_flow(prefect.flow_engine.run_flow, flow, gate, arguments)
 
 
 def _check_versions(packed: dict[str, str]) -> None:
@@ -108,17 +106,26 @@ def _check_versions(packed: dict[str, str]) -> None:
             )
 
 
-def _claim_flow_run(attempt: Attempt, flow_run_id: UUID) -> FlowRun | None:
-    """The flow run, ready to run; None when it has been cancelled or is over."""
+def _claim_flow_run(attempt: Attempt, fence: Fence) -> FlowRun | None:
+    """The flow run, ready to run; None when it has been cancelled, is over or is another's."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import get_current_settings
     from prefect.states import Cancelled, Pending
 
+    from hpc_bridge.node.fence import REPLACED, say_replaced
+
+    flow_run_id = fence.flow_run_id
     try:
         with get_client(sync_client=True) as client:
             flow_run = client.read_flow_run(flow_run_id)
+            fence.count_from(flow_run)
+            reason = fence.replaced(flow_run, fence.holds_claim())
+            if reason is not None:
+                say_replaced(reason)
+                report(flow_state=REPLACED)
+                return None
             state = flow_run.state
             if state is None:
                 return flow_run
@@ -136,13 +143,8 @@ def _claim_flow_run(attempt: Attempt, flow_run_id: UUID) -> FlowRun | None:
                 )
                 report(flow_state=state.type.value)
                 return None
-            if not attempt.is_newest():
-                print("hpc-bridge: a later start of this job has taken over", flush=True)
-                report(flow_state="REPLACED")
-                return None
             if restarted and not state.is_pending():
-                message = f"Attempt {attempt.number + 1}: the job was requeued."
-                requeued: State[Any] = Pending(name="Requeued", message=message)
+                requeued: State[Any] = Pending(name="Requeued", message=_why_requeued(attempt))
                 client.set_flow_run_state(flow_run_id, requeued, force=True)
                 flow_run = client.read_flow_run(flow_run_id)
             return flow_run
@@ -161,6 +163,21 @@ def _claim_flow_run(attempt: Attempt, flow_run_id: UUID) -> FlowRun | None:
         raise CannotRun(
             "ServerRefused", f"the Prefect server refused the job's request: {error}", 77
         ) from error
+
+
+def _why_requeued(attempt: Attempt) -> str:
+    """A sentence; Slurm does not tell the job itself why it was requeued."""
+    try:
+        before = read_exit_record(attempt.before.exit_record)
+    except (OSError, ValueError):
+        before = None
+    if before is None:
+        why = "the attempt before left no record, as when its node fails"
+    elif before.terminated:
+        why = f"the scheduler had ended the attempt before on {before.node}"
+    else:
+        why = f"the attempt before on {before.node} ended with exit code {before.exit_code}"
+    return f"Attempt {attempt.number + 1}: the job was requeued; {why}."
 
 
 def _from_deployment(flow_run: FlowRun) -> Flow[..., Any]:
@@ -202,17 +219,11 @@ def unpack(bundle: dict[str, Any]) -> tuple[Flow[..., Any], dict[str, Any], dict
     return flow, context, context.pop("hpc_bridge")["parameters"]
 
 
-def _run_flow(
-    run_flow: Any,
-    flow: Flow[..., Any],
-    flow_run: FlowRun,
-    parameters: dict[str, Any] | None,
-    context: dict[str, Any] | None,
-) -> int:
+def _run_flow(run_flow: Any, flow: Flow[..., Any], gate: Gate, arguments: dict[str, Any]) -> int:
     from prefect.engine import _drive_run_flow_result
     from prefect.exceptions import Abort, Pause, TerminationSignal
 
-    arguments = {"flow_run": flow_run, "parameters": parameters, "context": context}
+    flow_run = arguments["flow_run"]
     try:
         if flow.isgenerator:
             _drive_run_flow_result(flow, run_flow(flow, **arguments))
@@ -228,7 +239,8 @@ def _run_flow(
         report(flow_state=state.type.value if state else "UNKNOWN")
         return 0 if state is not None and state.is_paused() else 1
     except TerminationSignal as error:
-        _ended(_server_state(flow_run))
+        if not gate.goes_on(flow_run):
+            _ended(_server_state(flow_run))
         return 128 + error.signal
     except SystemExit:
         _ended(_server_state(flow_run))

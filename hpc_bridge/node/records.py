@@ -9,6 +9,9 @@ from pathlib import Path
 
 WARNED = "the warning signal before the walltime was received"
 """The message of a record whose cause the job only guesses from the warning."""
+WALLTIME_EXCEEDED = "WalltimeExceeded"
+RESUBMITTING = "Resubmitting"
+"""Name of the Pending state in which a flow run waits for its next submission."""
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class ExitRecord:
     flow_state: str = ""
     terminated: bool = False
     """A SIGTERM came from outside, that is from the scheduler."""
+    resubmit: bool = False
+    """The walltime was not enough, and the flow run is to go on in a new submission."""
     started: str = ""
     ended: str = ""
 

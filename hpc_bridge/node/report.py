@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from typing import Any
@@ -20,21 +21,28 @@ from prefect.runner._hook_runner import HookRunner
 from prefect.states import Cancelled, Crashed
 
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.node.attempt import FLOW_RUN_ID, Attempt
 from hpc_bridge.node.execute import unpack
+from hpc_bridge.node.fence import Fence, say_replaced
 from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.node.states import resubmitting
 from hpc_bridge.tracking.outcome import goes_on_later
 
 
 async def main() -> int:
     """Set the state that the exit record calls for, then run the flow's hooks for it."""
+    # Slurm signals every process of a job that it ends, and this one has its end to tell.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     attempt = Attempt.from_environment()
     record = ExitRecord(**json.loads(sys.stdin.read()))
-    if not attempt.is_newest():
-        return 0
-    flow_run_id = UUID(attempt.submission()["flow_runs"][str(attempt.element)])
+    flow_run_id = UUID(os.environ[FLOW_RUN_ID])
+    fence = Fence(attempt, flow_run_id)
     async with get_client() as client:
         flow_run = await client.read_flow_run(flow_run_id)
+        reason = fence.replaced(flow_run, await asyncio.to_thread(fence.holds_claim))
+        if reason is not None:
+            say_replaced(reason)
+            return 0
         before = flow_run.state
         if before is not None and before.is_final() and before.name != "Crashed":
             return 0
@@ -47,15 +55,25 @@ async def main() -> int:
             state: State[Any] = Cancelled(message="Cancelled; the flow's process had to be killed.")
             await client.set_flow_run_state(flow_run_id, state, force=True)
             return 0
+        if record.resubmit:
+            await client.set_flow_run_state(flow_run_id, resubmitting(record.message), force=True)
+            return 0
         if hooks_ran and not record.cause:
             return 0
         name = record.cause or _name(record)
-        output = RunDirectory(attempt.run_dir).output_tail(element=attempt.element)
+        output = _output(attempt)
         crashed: State[Any] = Crashed(name=name, message=message(record, output))
         await client.set_flow_run_state(flow_run_id, crashed, force=True)
         if not hooks_ran:
             await hooks.run_crashed_hooks(flow_run, crashed)
     return 0
+
+
+def _output(attempt: Attempt) -> str:
+    try:
+        return RunDirectory(attempt.run_dir).output_tail(element=attempt.element)
+    except OSError:
+        return ""
 
 
 def _name(record: ExitRecord) -> str:

@@ -16,17 +16,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from hpc_bridge.node.attempt import REPORTS, Attempt
-from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
+from hpc_bridge.node.records import WALLTIME_EXCEEDED, ExitRecord, write_exit_record
+from hpc_bridge.node.walltime import Notice, Walltime
 
 CANCEL_GRACE_SECONDS = 30.0
 _FORWARDED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _REPORT_TIMEOUT = 60.0
+_SHARE_OF_THE_FLOW = 2 / 3
+"""Of the time between the warning and the end; the rest is for saying how it ended."""
 _NO_MORE = b"no more\n"  # after a line of its own, since the last report may have broken off
 
 
@@ -40,11 +45,17 @@ class _CannotStart(Exception):
 class Supervisor:
     """Runs one attempt; ``run`` returns the job's exit code."""
 
-    def __init__(self, attempt: Attempt, *, cancel_grace: float = CANCEL_GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        early: Sequence[int] = (),
+        cancel_grace: float = CANCEL_GRACE_SECONDS,
+    ) -> None:
         self._attempt = attempt
         self._submission = attempt.submission()
         self._record = ExitRecord(
-            job_id=os.environ.get("SLURM_JOB_ID", ""),
+            job_id=job_id(os.environ),
             node=socket.gethostname(),
             stage="python",
             started=_now(),
@@ -52,8 +63,12 @@ class Supervisor:
         self._environment: dict[str, str] = dict(os.environ)
         self._child: subprocess.Popen[bytes] | None = None
         self._cancel_grace = cancel_grace
-        self._early_signals: list[int] = []
-        self._warning: int | None = _warning_signal(self._submission)
+        self._early_signals: list[int] = list(early)
+        self._walltime = Walltime(self._submission, os.environ)
+        self._reports: Path | None = None
+        self._held_back: threading.Timer | None = None
+        self._notice: Notice | None = None
+        self._told = False
 
     def run(self) -> int:
         """Run the flow's process to its end and leave the exit record."""
@@ -72,17 +87,25 @@ class Supervisor:
             self._record.message = f"the flow cannot be started on {self._record.node}: {error}"
             _say(self._record.message)
             code = 71
-        if code == 0 and self._record.flow_state and self._record.cause == "WalltimeExceeded":
-            self._record.cause = self._record.message = ""  # warned, and done in time
+        self._conclude()
         self._record.exit_code = code
         self._record.ended = _now()
         try:
             write_exit_record(self._attempt.exit_record, self._record)
         except OSError as error:
             _say(f"the exit record cannot be written: {error}")
-        if not self._record.flow_state or self._record.cause:
+        if not self._told and (not self._record.flow_state or self._record.cause):
             self._report()
         return code
+
+    def _conclude(self) -> None:
+        """What the warning has meant in the end."""
+        if self._record.cause != WALLTIME_EXCEEDED:
+            return
+        if self._record.flow_state in ("COMPLETED", "FAILED", "CANCELLED"):
+            self._record.cause = self._record.message = ""  # done in time
+        elif not self._record.flow_state and self._notice is not None and not self._notice.caught:
+            self._record.resubmit = self._notice.resubmit
 
     def _check_python(self) -> None:
         """Code objects in a bundle are only good for the minor version that wrote them."""
@@ -133,11 +156,11 @@ class Supervisor:
     def _run_child(self, argv: list[str], folder: Path) -> int:
         with tempfile.TemporaryDirectory(prefix="hpc-bridge-") as private:
             # By name, not by descriptor: launchers close what they do not know.
-            reports = Path(private) / "reports"
+            reports = self._reports = Path(private) / "reports"
             os.mkfifo(reports, 0o600)
             with reports.open("r+b", buffering=0) as pipe:
                 reader = threading.Thread(target=self._read_reports, args=(pipe,), daemon=True)
-                reader.start()
+                _start(reader)
                 try:
                     code = self._wait_for_child(argv, folder, reports)
                 finally:
@@ -162,9 +185,11 @@ class Supervisor:
             ) from error
         self._record.stage = "flow"
         for number in self._early_signals:
-            self._hand_on(self._child, number)
+            self._hand_on(number)
         code = self._child.wait()
         self._end_group()
+        if self._held_back is not None:
+            self._held_back.cancel()
         return code
 
     def _read_reports(self, pipe: IO[bytes]) -> None:
@@ -186,18 +211,17 @@ class Supervisor:
         if "cause" in report:
             self._record.cause = report["cause"]
             self._record.message = report.get("message", "")
+        if "resubmit" in report:
+            self._record.resubmit = report["resubmit"]
+        if report.get("told"):  # the server knows it, cause and all
+            self._told = True
         if report.get("cancelling"):
-            timer = threading.Timer(self._cancel_grace, self._kill_cancelled)
-            timer.daemon = True
-            timer.start()
+            _after(self._cancel_grace, self._kill, self._cancel_grace, "cancellation", "Cancelled")
 
-    def _kill_cancelled(self) -> None:
+    def _kill(self, seconds: float, what: str, cause: str) -> None:
         if self._child is not None and self._child.poll() is None:
-            _say(
-                f"the flow did not end within {self._cancel_grace:g} s of its cancellation;"
-                " killing it"
-            )
-            self._record.cause = "Cancelled"
+            _say(f"the flow did not end within {seconds:.0f} s of its {what}; killing it")
+            self._record.cause = cause
             self._end_group()
 
     def _end_group(self) -> None:
@@ -208,18 +232,48 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM:
             self._record.terminated = True
-        elif number == self._warning:
-            self._record.cause = "WalltimeExceeded"
-            self._record.message = WARNED
         if self._child is None:
             self._early_signals.append(number)
         else:
-            self._hand_on(self._child, number)
+            self._hand_on(number)
 
-    def _hand_on(self, child: subprocess.Popen[bytes], number: int) -> None:
-        if number == self._warning and not _catches(child.pid, number):
-            number = signal.SIGTERM
-        child.send_signal(number)  # which does nothing when it is over
+    def _hand_on(self, number: int) -> None:
+        if number == signal.SIGTERM:
+            self._forget_the_warning()
+        elif number == self._walltime.signal:
+            seconds = self._walltime.hold_back(time.time())
+            if seconds and self._held_back is None:
+                self._held_back = _after(seconds, self._warn)
+            elif not seconds:
+                self._warn()
+            return
+        if self._child is not None:
+            self._child.send_signal(number)  # which does nothing when it is over
+
+    def _warn(self) -> None:
+        """Hand the warning on: to the flow when it catches it, else as a termination."""
+        number = self._walltime.signal
+        if self._child is None or self._reports is None or number is None or self._notice:
+            return
+        now = time.time()
+        caught = _catches(self._child.pid, number)
+        self._notice = self._walltime.notice(now, caught=caught)
+        self._record.cause, self._record.message = WALLTIME_EXCEEDED, self._notice.message
+        with contextlib.suppress(OSError):  # a full disk: then the report says it
+            self._notice.write(self._reports)
+        if not caught:
+            _say(self._notice.message)
+            # What does not end by itself must leave time to report it.
+            grace = self._walltime.left(now) * _SHARE_OF_THE_FLOW
+            _after(grace, self._kill, grace, "warning before the walltime", WALLTIME_EXCEEDED)
+        self._child.send_signal(number if caught else signal.SIGTERM)
+
+    def _forget_the_warning(self) -> None:
+        """A termination before the end is somebody's cancel, and a cancelled run is not gone on."""
+        if self._held_back is not None:
+            self._held_back.cancel()
+        if self._notice is not None and not self._notice.is_at_end(time.time()):
+            self._notice = None
 
     def _report(self) -> None:
         """Let a process with Prefect say what the flow's own process no longer could."""
@@ -235,14 +289,30 @@ class Supervisor:
 
 
 def _say(text: str) -> None:
-    print(f"hpc-bridge: {text}", file=sys.stderr, flush=True)
+    # Also from a signal handler, where print could find itself interrupted.
+    os.write(2, f"hpc-bridge: {text}\n".encode(errors="replace"))
 
 
-def _warning_signal(submission: dict[str, Any]) -> int | None:
-    warning = submission.get("spec", {}).get("warning")
-    if not warning:
-        return None
-    return getattr(signal, f"SIG{warning.partition('@')[0]}", None)
+def _after(seconds: float, call: Callable[..., None], *arguments: Any) -> threading.Timer:
+    timer = threading.Timer(seconds, call, arguments)
+    timer.daemon = True
+    _start(timer)
+    return timer
+
+
+def _start(thread: threading.Thread) -> None:
+    """With all signals blocked in it: one that is given to it would not end the main one's wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def job_id(variables: Mapping[str, str]) -> str:
+    """The job's id as squeue's ``%i`` has it: ``123``, of an array's element ``123_4``."""
+    array, element = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else variables.get("SLURM_JOB_ID", "")
 
 
 def _catches(pid: int, number: int) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from hpc_bridge.jobs import JobId, JobStatus
+from hpc_bridge.jobs.reasons import QueueReason
+from hpc_bridge.jobs.usage import JobUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Scheduler(ABC):
     leaked_variables: tuple[str, ...] = ()
     """Patterns of environment variables that an outer job leaves behind and that must not reach
     the commands of this scheduler."""
+    supports_arrays: bool = False
+    """Whether one submission can start many jobs."""
 
     @abstractmethod
     def submit_command(self, name: str) -> list[str]:
@@ -64,6 +69,22 @@ class Scheduler(ABC):
     def parse_submit(self, answer: Answer) -> JobId:
         """Raises SubmissionRefused with the scheduler's own words."""
 
+    def element_id(self, job_id: JobId, element: int) -> JobId:
+        """Of one element of the job array that ``parse_submit`` called ``job_id``."""
+        raise NotImplementedError(f"{self.name} has no job arrays")
+
+    def array_id(self, job_id: JobId) -> JobId:
+        """What ``parse_submit`` called the submission that the job, perhaps an element, is of."""
+        return job_id
+
+    def array_limit_command(self) -> list[str]:
+        """argv that asks how large a job array may be."""
+        raise NotImplementedError(f"{self.name} has no job arrays")
+
+    def parse_array_limit(self, answer: Answer) -> int:
+        """The largest number of elements, at least 1."""
+        raise NotImplementedError(f"{self.name} has no job arrays")
+
     @abstractmethod
     def status_command(self, user: str) -> list[str]:
         """argv that lists every job of ``user`` that the scheduler still holds."""
@@ -73,16 +94,40 @@ class Scheduler(ABC):
         """Every job in the answer that can be read; damage in one line never hides another."""
 
     @abstractmethod
+    def explain_reason(self, status: JobStatus) -> QueueReason | None:
+        """Why a job waits; None when it does not wait or the scheduler has not said why."""
+
+    @abstractmethod
     def history_command(self, jobs: Collection[JobId], user: str, since: datetime) -> list[str]:
         """argv that asks the scheduler's records for jobs that left the queue."""
 
     @abstractmethod
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
-        """The newest record per job."""
+        """The newest record per job; of an array's elements also those that never started."""
 
     @abstractmethod
-    def cancel_command(self, jobs: Collection[JobId]) -> list[str]:
-        """argv that cancels the jobs."""
+    def find_history_command(self, name: str, user: str, since: datetime) -> list[str]:
+        """argv that asks the records for jobs with the unique name ``name``, for parse_history."""
+
+    def without_record(
+        self,
+        jobs: Collection[JobId],  # noqa: ARG002
+        found: Mapping[JobId, JobStatus],  # noqa: ARG002
+    ) -> dict[JobId, JobStatus]:
+        """What is certain of those ``jobs`` that left the queue and are not in ``found``."""
+        return {}
+
+    @abstractmethod
+    def usage_command(self, jobs: Collection[JobId], user: str, since: datetime) -> list[str]:
+        """argv that asks the scheduler's records for what jobs used."""
+
+    @abstractmethod
+    def parse_usage(self, answer: Answer) -> dict[JobId, JobUsage]:
+        """The newest attempt per job; without a record there is no entry."""
+
+    @abstractmethod
+    def cancel_command(self, jobs: Collection[JobId], *, only_waiting: bool = False) -> list[str]:
+        """argv that cancels the jobs, or those of them that have not started."""
 
     @abstractmethod
     def parse_cancel(self, answer: Answer) -> None:
@@ -103,3 +148,13 @@ class Scheduler(ABC):
     @abstractmethod
     def parse_queues(self, answer: Answer) -> Mapping[str, Queue]:
         """By name."""
+
+
+def newest_first(statuses: Iterable[JobStatus]) -> list[JobStatus]:
+    """By number, since ids count up; elements of one array in their own order."""
+
+    def number(status: JobStatus) -> tuple[int, int]:
+        job, element = (*re.findall(r"\d+", status.job_id.value), "0", "0")[:2]
+        return -int(job), int(element)
+
+    return sorted(statuses, key=number)

@@ -14,12 +14,22 @@ from hpc_bridge.errors import (
     UnexpectedOutput,
 )
 from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.jobs.reasons import Clears, QueueReason
+from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.base import Answer, Queue, Scheduler
 from hpc_bridge.schedulers.local_records import COLUMNS, SEPARATOR
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 
 _PROGRAM = Path(__file__).with_name("local_command.py")
 _PREFIX = "local: error: "
+_REASONS = {
+    "Priority": (Clears.BY_ITSELF, "Jobs that were submitted earlier come first."),
+    "Resources": (Clears.BY_ITSELF, "It waits until enough CPUs of this machine are free."),
+    "BeginTime": (Clears.BY_ITSELF, "Its earliest start time is not reached."),
+    "Requeued": (Clears.BY_ITSELF, "It was requeued and waits for its turn."),
+    "JobHeldUser": (Clears.BY_SOMEBODY, "It is held until it is released."),
+}
+_NOT_KNOWN = (Clears.UNKNOWN, "What this means is not known here.")
 
 
 class LocalScheduler(Scheduler):
@@ -61,6 +71,12 @@ class LocalScheduler(Scheduler):
     def parse_status(self, answer: Answer) -> dict[JobId, JobStatus]:
         return {status.job_id: status for status in self.parse_find(answer)}
 
+    def explain_reason(self, status: JobStatus) -> QueueReason | None:
+        if status.reason is None or not status.state.is_waiting:
+            return None
+        clears, meaning = _REASONS.get(status.reason, _NOT_KNOWN)
+        return QueueReason(status.reason, meaning, clears)
+
     def history_command(
         self,
         jobs: Collection[JobId],
@@ -72,8 +88,11 @@ class LocalScheduler(Scheduler):
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
         return self.parse_status(answer)
 
-    def cancel_command(self, jobs: Collection[JobId]) -> list[str]:
-        return [*self._command, "cancel", *(job.value for job in jobs)]
+    def cancel_command(
+        self, jobs: Collection[JobId], *, only_waiting: bool = False
+    ) -> list[str]:
+        states = ["--waiting"] if only_waiting else []
+        return [*self._command, "cancel", *states, *(job.value for job in jobs)]
 
     def parse_cancel(self, answer: Answer) -> None:
         complaints = [
@@ -81,6 +100,23 @@ class LocalScheduler(Scheduler):
         ]
         if answer.exit_code != 0 and (complaints or not answer.stderr.strip()):
             raise _error(answer, CommandError, "The embedded scheduler did not cancel")
+
+    def find_history_command(
+        self,
+        name: str,
+        user: str,
+        since: datetime,  # noqa: ARG002 - what it keeps is little
+    ) -> list[str]:
+        return self.find_command(name, user)
+
+    def usage_command(self, jobs: Collection[JobId], user: str, since: datetime) -> list[str]:
+        return self.history_command(jobs, user, since)
+
+    def parse_usage(self, answer: Answer) -> dict[JobId, JobUsage]:
+        if answer.exit_code != 0:
+            raise _error(answer, CommandError, "The embedded scheduler failed")
+        rows = (dict(zip(COLUMNS, row, strict=True)) for row in _rows(answer, len(COLUMNS)))
+        return {JobId(row["id"]): _usage(row) for row in rows}
 
     def find_command(self, name: str, user: str) -> list[str]:  # noqa: ARG002
         return [*self._command, "find", name]
@@ -161,6 +197,19 @@ def _status(row: dict[str, str]) -> JobStatus:
         )
     except ValueError as error:
         raise UnexpectedOutput(f"job {row['id']}: {error}") from None
+
+
+def _usage(row: dict[str, str]) -> JobUsage:
+    return JobUsage(
+        submitted=_time(row["submitted"]),
+        started=_time(row["started"]),
+        ended=_time(row["ended"]),
+        nodes=1,
+        cpus=_number(row["cpus"]),
+        memory=_number(row["memory"]),
+        cpu_seconds=float(row["cpu_seconds"]) if row["cpu_seconds"] else None,
+        max_memory=_number(row["max_memory"]),
+    )
 
 
 def _number(text: str) -> int | None:

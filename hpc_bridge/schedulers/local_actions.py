@@ -248,13 +248,16 @@ def _print(record: Record) -> None:
 
 def _cancel(store: Store, words: list[str]) -> int:
     def cancel(record: Record) -> str | None:
+        if only_waiting and record.state not in WAITING:
+            return None
         told = record.state in LIVE and _order(store, record, f"cancel {os.getuid()}")
         if told and record.state in WAITING:
             waited.append(record.id)
         return None
 
+    only_waiting = words[:1] == ["--waiting"]
     waited: list[int] = []
-    code = _for_each(store, words, cancel)
+    code = _for_each(store, words[only_waiting:], cancel)
     _await_ends(store, waited)
     return code
 
@@ -316,7 +319,7 @@ def _restart(store: Store, job: int) -> str | None:
     _keep_copy(store.file(job, "job.json"), store.file(job, f"job.{record.restarts}.json"))
     record.state, record.reason, record.restarts = "REQUEUED", "Requeued", record.restarts + 1
     record.started = record.ended = record.cancelled_by = None
-    record.exit_code = record.signal = None
+    record.exit_code = record.signal = record.cpu_seconds = record.max_memory = None
     store.write(record)
     store.show(job)
     lock = store.lock()

@@ -2,7 +2,7 @@
 
     python -I -S local_command.py --state DIR [--cpus N] submit [--test-only] < script
     ...                                                  status | history [ID ...] | find NAME
-    ...                                                  cancel ID ... | signal SIGNAL ID ...
+    ...                                                  cancel [--waiting] ID ... | signal SIGNAL ID ...
     ...                                                  requeue ID ... | hold ID ... | queues
 
 Run as a file, it imports nothing of hpc_bridge but its own modules beside it, and of those and

@@ -92,6 +92,12 @@ class Request(Fields):
     def cpus(self) -> int:
         return (self.ntasks or self.ntasks_per_node or 1) * (self.cpus_per_task or 1)
 
+    @property
+    def memory(self) -> int | None:
+        """Asked for, in MiB; nothing holds a job to it."""
+        per_cpu = self.memory_per_cpu
+        return self.memory_per_node if per_cpu is None else per_cpu * self.cpus
+
 
 def read_request(script: str, now: float) -> Request:
     """The request in ``script``; raises Refused with sbatch's words where it has some."""

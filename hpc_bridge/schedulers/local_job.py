@@ -9,6 +9,7 @@ Standard library only (see ``local_directives``).
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -81,6 +82,7 @@ class Keeper:
         """Run the script to its end; True when the job was requeued and waits again."""
         started = time.time()
         self._record.started, self._ending = iso(started), None
+        used = _cpu_seconds()
         self._note("RUNNING", "")
         waking, wakened = os.pipe()
         os.set_blocking(waking, False)
@@ -93,6 +95,9 @@ class Keeper:
             if status is None:  # at once with its children, or it may still see them die and exit
                 send({-leader}, signal.SIGKILL)
             status = kill_all(self._processes).get(leader, status)
+            self._record.cpu_seconds = round(_cpu_seconds() - used, 3)
+            largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            self._record.max_memory = -(-largest // 1024)
         except StartFailed as failure:
             self._record.exit_code = failure.exit_code
             self._end("FAILED", str(failure))
@@ -191,6 +196,12 @@ class Keeper:
         self._record.ended = iso(time.time())
         self._record.cancelled_by = self._cancelled_by if state == "CANCELLED" else None
         self._note(state, reason)
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that ended below this one and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _group(process: int) -> int | None:

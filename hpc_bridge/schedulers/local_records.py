@@ -43,6 +43,10 @@ COLUMNS = (
     "started",
     "ended",
     "estimated_start",
+    "cpus",
+    "memory",
+    "cpu_seconds",
+    "max_memory",
 )
 """Of one line of ``status``, ``history`` and ``find``."""
 
@@ -78,6 +82,9 @@ class Record(Fields):
     exit_code: int | None = None
     signal: int | None = None
     cancelled_by: str | None = None
+    cpu_seconds: float | None = None
+    max_memory: int | None = None
+    """Of the largest process, in MiB."""
 
     def asked(self) -> Request:
         return Request(**self.request)
@@ -88,6 +95,7 @@ class Record(Fields):
             **vars(self),
             "state": f"CANCELLED by {self.cancelled_by}" if self.cancelled_by else self.state,
             "estimated_start": None if begin is None else iso(begin),
+            "memory": self.asked().memory,
         }
         return SEPARATOR.join(_cell(shown[column]) for column in COLUMNS)
 

@@ -219,6 +219,10 @@ class BundleStore:
         stored = json.loads((self._folder / key / "bundle.json").read_bytes())
         return str(stored["hpc_bridge"]["python"])
 
+    def has_files(self, key: str) -> bool:
+        """Whether files are to be unpacked on the node."""
+        return (self._folder / key / "files.zip").exists()
+
 
 def default_interpreter() -> str:
     """The submitter's own interpreter, for nodes that see the same file system."""

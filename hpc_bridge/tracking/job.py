@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from hpc_bridge.connections import Connection
 from hpc_bridge.jobs import JobId, JobSpec
@@ -29,3 +33,45 @@ class TrackedJob:
     def reference(self) -> JobReference:
         """What the flow run remembers of it."""
         return JobReference(self.scheduler, self.job_id, self.run.submission_id)
+
+
+def tracked_jobs(run: RunDirectory, connection: Connection) -> list[TrackedJob]:
+    """The flow runs of a submission whose end is not told yet, by its journal.
+
+    Empty when no job id was noted. Blocks; raises OSError or ValueError for an unreadable journal.
+    """
+    journal = run.read_submission()
+    if (noted := journal.get("job_id")) is None:
+        return []
+    job_id, spec, flow_runs = JobId(noted), stored_spec(journal), journal["flow_runs"]
+    element_id = connection.cluster.scheduler.element_id
+    return [
+        TrackedJob(
+            run,
+            int(element),
+            UUID(flow_run_id),
+            # One flow run is a job of its own, never an array of one.
+            job_id if len(flow_runs) == 1 else element_id(job_id, int(element)),
+            journal["scheduler"],
+            connection,
+            spec,
+        )
+        for element, flow_run_id in flow_runs.items()
+        if run.settled(int(element)) is None
+    ]
+
+
+def stored_spec(journal: Mapping[str, Any]) -> JobSpec | None:
+    """What was asked for, of that what this version knows; None when it cannot be read.
+
+    The variables are not stored there.
+    """
+    known = {
+        name: value
+        for name, value in journal.get("spec", {}).items()
+        if name in JobSpec.model_fields
+    }
+    try:
+        return JobSpec(**known)
+    except ValidationError:
+        return None

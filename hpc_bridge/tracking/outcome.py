@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import pwd
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Crashed, to_state_create
 
-from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
+from hpc_bridge.jobs import JobSpec, JobState, JobStatus
+from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.node.records import WARNED, ExitRecord
+from hpc_bridge.node.records import RESUBMITTING, WARNED, ExitRecord
+from hpc_bridge.reference import JobReference
+from hpc_bridge.tracking.explanation import cancel_message, crash_message
 
 # Set by the supervisor, which cannot know why a signal came.
 _UNEXPLAINED_NAMES = frozenset({"Killed", "Terminated"})
@@ -30,15 +32,10 @@ _NAMES = {
     JobState.LOST: "Lost",
 }
 
-_ADVICE = {
-    JobState.TIMEOUT: "Ask for a longer walltime.",
-    JobState.OUT_OF_MEMORY: "Ask for more memory.",
-    JobState.NODE_FAIL: "Submit again; ask the site if it happens often.",
-    JobState.PREEMPTED: "Use a partition that is not preempted, or allow requeue.",
-    JobState.BOOT_FAIL: "Submit again; ask the site if it happens often.",
-    JobState.DEADLINE: "Give a later deadline.",
-    JobState.LOST: "Look at the job's output; submit again if it did not run.",
-}
+_TOLD = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"})
+"""Types of the state in which the flow left its run, by itself."""
+
+_TRIES = 5
 
 
 async def settle(
@@ -47,19 +44,75 @@ async def settle(
     status: JobStatus,
     run: RunDirectory,
     spec: JobSpec | None = None,
+    *,
+    element: int = 0,
+    usage: JobUsage | None = None,
 ) -> State[Any] | None:
     """Give the flow run of a job that is over its final state, unless it has its own.
 
-    Returns the state that the flow run is in afterwards.
+    Any number may try at once, and the flow itself too: the server takes a crash only for a run
+    that has no end yet. ``usage`` is None when the scheduler's records could not be had. Returns
+    the state that the flow run is in afterwards.
     """
     flow_run = await client.read_flow_run(flow_run_id)
     if is_settled(flow_run, status):
         return flow_run.state
-    record = await asyncio.to_thread(run.exit_record)
-    output = await asyncio.to_thread(run.output_tail)
-    final = final_state(status, record, output, spec, flow_run.state)
-    await client.set_flow_run_state(flow_run_id, final, force=True)
+    record = await asyncio.to_thread(run.exit_record, element)
+    output = await asyncio.to_thread(run.output_tail, element=element)
+    for _ in range(_TRIES):
+        flow_run = await client.read_flow_run(flow_run_id)
+        if is_settled(flow_run, status) or _has_moved_on(flow_run, run, record):
+            break
+        final = await asyncio.to_thread(
+            final_state, status, record, output, spec, flow_run.state, usage
+        )
+        # Nobody but a settler like this one explains a crash, and the server cannot compare.
+        explains = flow_run.state is not None and flow_run.state.is_crashed()
+        await _propose(client, flow_run_id, final, status, force=explains and final.is_crashed())
     return (await client.read_flow_run(flow_run_id)).state
+
+
+async def _propose(
+    client: PrefectClient, flow_run_id: UUID, state: State[Any], status: JobStatus, *, force: bool
+) -> None:
+    """Ask the server for a state; it says no when the run has an end or this very state.
+
+    ``set_flow_run_state`` would draw a transition id of its own, but only an id that follows from
+    the end itself lets the server see that two settlers tell the same one.
+    """
+    proposed = to_state_create(state)
+    proposed.state_details.flow_run_id = flow_run_id
+    proposed.state_details.transition_id = uuid5(
+        NAMESPACE_URL, f"hpc-bridge:{flow_run_id}:{status.job_id}:{status.ended}:{state.name}"
+    )
+    await client.request(
+        "POST",
+        "/flow_runs/{id}/set_state",
+        path_params={"id": flow_run_id},
+        json={
+            "state": proposed.model_dump(mode="json", serialize_as_any=True),
+            "force": force,
+        },
+    )
+
+
+def _has_moved_on(flow_run: FlowRun, run: RunDirectory, record: ExitRecord | None) -> bool:
+    """Whether the run's state is no longer this job's affair: somebody runs it again."""
+    reference = JobReference.parse(flow_run.infrastructure_pid)
+    if reference is not None and reference.submission_id > run.submission_id:
+        return True  # ids sort by time
+    told = record is not None and record.flow_state in _TOLD
+    return told and flow_run.state is not None and not flow_run.state.is_final()
+
+
+def is_other_jobs(record: ExitRecord | None, status: JobStatus) -> bool:
+    """Whether the exit record was left by another job of the same submission.
+
+    The first version wrote an element's own number there, which does not name its array.
+    """
+    if record is None or not record.job_id or record.job_id == status.job_id.value:
+        return False
+    return ("_" in record.job_id) == ("_" in status.job_id.value)
 
 
 def is_settled(flow_run: FlowRun, status: JobStatus) -> bool:
@@ -82,6 +135,8 @@ def goes_on_later(flow_run: FlowRun) -> bool:
     state = flow_run.state
     if state is None:
         return False
+    if state.is_pending() and state.name == RESUBMITTING:
+        return True
     if state.is_paused():
         return bool(state.state_details.pause_reschedule)
     return state.is_scheduled() and flow_run.empirical_policy.retry_type != "in_process"
@@ -105,56 +160,16 @@ def final_state(
     output: str,
     spec: JobSpec | None,
     before: State[Any] | None = None,
+    usage: JobUsage | None = None,
 ) -> State[Any]:
-    """The state that the two records call for."""
-    if before is not None and before.is_cancelling():
-        return Cancelled(message=f"Job {status.job_id} was cancelled.")
-    if status.state is JobState.CANCELLED:
-        by = f" by {_account(status.cancelled_by)}" if status.cancelled_by else ""
-        return Cancelled(message=f"Job {status.job_id} was cancelled at the scheduler{by}.")
+    """The state that the two records call for; looks up account names, which may block."""
+    if is_other_jobs(record, status):
+        record = None
+    cancelling = before is not None and before.is_cancelling()
+    if cancelling or status.state is JobState.CANCELLED:
+        message = cancel_message(status, record, output, usage, from_prefect=cancelling)
+        return Cancelled(message=message)
     # A job that left a record of its end is not lost, whatever the scheduler has forgotten.
     known = _NAMES.get(status.state, "JobFailed")
     name = (record.cause or known.replace("Lost", "JobFailed")) if record else known
-    lines = [
-        f"Job {status.job_id} {_ending(status, record)}{_asked(status.state, spec)}.",
-        record.message if record else "",
-        "" if record and status.state is JobState.LOST else _ADVICE.get(status.state, ""),
-        f"Last lines of its output:\n{output}" if output else "It printed nothing.",
-    ]
-    return Crashed(name=name, message="\n".join(line for line in lines if line))
-
-
-def _ending(status: JobStatus, record: ExitRecord | None) -> str:
-    if status.state is JobState.LOST and record is None:
-        return f"is {status.reason}, and left no exit record"
-    node = status.nodes or (record.node if record else "")
-    where = f" on {node}" if node else ""
-    # The job's own record first: sacct before 26.05 takes 128 from higher codes (143 is "15:0").
-    code = record.exit_code if record is not None else status.exit_code
-    signal = record.signal if record is not None and record.signal else status.signal
-    if signal and status.state is not JobState.OUT_OF_MEMORY:  # where Slurm says signal 125
-        return f"died of signal {signal}{where} ({status.scheduler_state or 'gone from the queue'})"
-    if status.state is JobState.COMPLETED:
-        return f"ended{where} without a final state of its flow run"
-    ended = f"ended as {status.scheduler_state}" if status.scheduler_state else "ended"
-    return f"{ended}{where}" + (f" with exit code {code}" if code is not None else "")
-
-
-def _account(user: str) -> str:
-    """The login name of a user id, where this machine knows it."""
-    try:
-        return pwd.getpwuid(int(user)).pw_name
-    except (ValueError, KeyError):
-        return user
-
-
-def _asked(state: JobState, spec: JobSpec | None) -> str:
-    if spec is None:
-        return ""
-    if state is JobState.TIMEOUT and spec.walltime:
-        return f"; its walltime was {units.format_walltime(spec.walltime)}"
-    if state is JobState.OUT_OF_MEMORY:
-        for size, what in ((spec.memory, "per node"), (spec.memory_per_cpu, "per CPU")):
-            if size:
-                return f"; it had asked for {units.format_memory(size)} {what}"
-    return ""
+    return Crashed(name=name, message=crash_message(status, record, output, spec, usage))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 from abc import ABC
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,12 +14,11 @@ import anyio.abc
 import httpx
 from prefect.client.schemas.objects import Flow as APIFlow
 from prefect.context import FlowRunContext, TagsContext
-from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound, Pause
+from prefect.exceptions import InfrastructureNotFound
 from prefect.logging import get_logger
 from prefect.results import aresolve_result_storage
 from prefect.states import Crashed, Pending
 from prefect.tasks import Task
-from prefect.utilities.engine import propose_state
 from prefect.utilities.processutils import command_to_string
 from prefect.utilities.urls import url_for
 from prefect.workers.base import BaseWorker, BaseWorkerResult
@@ -27,15 +26,16 @@ from typing_extensions import TypeVar
 
 from hpc_bridge.errors import BundleError, HPCBridgeError
 from hpc_bridge.futures import BatchFlowRunFuture
-from hpc_bridge.jobs import JobStatus
 from hpc_bridge.journal import prepare_shared_directory
-from hpc_bridge.node.records import ExitRecord
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from hpc_bridge.storage.bundle import BundleStore, packed
+from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
-from hpc_bridge.tracking.outcome import settle
+from hpc_bridge.tracking.keeper import Keeper
+from hpc_bridge.workers.bursts import Gatherer
 from hpc_bridge.workers.configuration import BatchJobConfiguration, BatchVariables
+from hpc_bridge.workers.housekeeping import Housekeeping
 from hpc_bridge.workers.pools import ensure_work_pool
 from hpc_bridge.workers.prepared import PreparedRun, one_line, pinned, shown
 from hpc_bridge.workers.submission import (
@@ -59,7 +59,7 @@ R = TypeVar("R")
 
 
 class BatchWorkerResult(BaseWorkerResult):
-    """``status_code`` is 0 when the flow run has reached a state of its own, failed ones too."""
+    """``status_code`` is always 0: the flow run itself says how it ended."""
 
 
 class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerResult], ABC):
@@ -73,6 +73,9 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
     job_configuration = BatchJobConfiguration
     job_configuration_variables = BatchVariables
 
+    _keeper: Keeper | None = None
+    _gatherer: Gatherer
+
     _serves = False
     """Whether this is a long-lived worker, rather than a caller that submits its own flow."""
 
@@ -80,6 +83,13 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         """Serve the pool, as ``prefect worker start`` does."""
         self._serves = True
         await super().start(*args, **kwargs)
+
+    @property
+    def keeper(self) -> Keeper:
+        """All the jobs that this worker looks after."""
+        if self._keeper is None:
+            self._keeper = Keeper(self.client)
+        return self._keeper
 
     async def sync_with_backend(self) -> None:
         """Make the pool or complete its storage; only a worker that serves it is registered."""
@@ -96,11 +106,64 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             await super().sync_with_backend()
 
     async def _initialize_after_sync(self) -> None:
-        if self._serves:
-            await super()._initialize_after_sync()
+        if not self._serves:
+            return
+        is_first = self._work_pool is not None and not self._has_successfully_synced
+        await super()._initialize_after_sync()
+        if is_first:
+            await self._begin_to_serve()
+
+    async def _begin_to_serve(self) -> None:
+        """Take over what an earlier worker left, and notice what is asked from outside."""
+        configuration = await self._configuration({})
+        shared = await asyncio.to_thread(prepare_shared_directory, configuration.shared)
+        await asyncio.to_thread(claims_on(shared).serve_as, self._work_pool_name, self.name)
+        self._gatherer = Gatherer(load_settings().array_window, lambda: self.submitting)
+        housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
+        for work in (self.keeper.serve, housekeeping.serve):
+            self._in_background(work)
+
+    def _in_background(self, work: Callable[[], Awaitable[Any]]) -> None:
+        """Run ``work`` until the worker ends, which does not wait for it."""
+
+        async def run() -> None:
+            with anyio.CancelScope() as scope:
+                self._scheduled_task_scopes.add(scope)
+                await work()
+            self._scheduled_task_scopes.discard(scope)
+
+        if self._runs_task_group is not None:
+            self._runs_task_group.start_soon(run)
+
+    def adopt(self, job: TrackedJob) -> None:
+        """Look after a job that another process has submitted; it counts against the limit."""
+
+        async def follow() -> None:
+            waiter = None
+            if self._limiter is not None:
+                waiter = asyncio.create_task(self._limiter.acquire_on_behalf_of(job.flow_run_id))
+            try:
+                await self.keeper.follow(job)
+            finally:
+                if waiter is not None:
+                    waiter.cancel()
+                    self._release_limit_slot(job.flow_run_id)
+
+        self._in_background(follow)
+
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        """As Prefect's, for workers that listen for cancellations; running flows get theirs too."""
+        tracker = self.keeper.find(flow_run_id)
+        if tracker is not None:
+            tracker.cancel()
 
     def _new_base_job_template(self) -> dict[str, Any]:
         return self._base_job_template or self.get_default_base_job_template()
+
+    @property
+    def submitting(self) -> set[UUID]:
+        """Flow runs that this worker has taken and not submitted yet."""
+        return self._submitting_flow_run_ids
 
     @property
     def is_ready(self) -> bool:
@@ -192,14 +255,13 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             worker_name=self.name,
             worker_id=self.backend_id,
         )
-        submission = await self._submit_job(flow_run, configuration)
-        await self._record(flow_run, submission)
+        job = await self._submit_job(flow_run, configuration)
+        await self._record(flow_run, job)
         return BatchFlowRunFuture(
             flow_run.id,
             shared=configuration.shared,
             poll_interval=configuration.polling_seconds,
-            reference=submission.reference,
-            spec=submission.spec,
+            job=job,
         )
 
     async def submit_to_work_pool(
@@ -222,42 +284,16 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         configuration: BatchJobConfiguration,
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> BatchWorkerResult:
-        """Submit, then stay until the job is over and its flow run has a final state."""
-        submission = await self._submit_job(flow_run, configuration)
-        reference = submission.reference
-        if task_status is not None:
-            task_status.started(str(reference))  # which Prefect records on the flow run
-        await self._propose_queued(flow_run, submission)
-        watcher = submission.connection.watcher
-        watched = watcher.watch(reference.job_id, reference.submission_id)
-        try:
-            status = await watched.over()
-        finally:
-            watcher.forget(watched)
-        state = await self._settle(flow_run.id, status, submission)
-        record = await asyncio.to_thread(submission.run.exit_record)
-        settled = state is not None and not state.is_running()
-        return BatchWorkerResult(
-            identifier=str(reference), status_code=0 if settled else _code(record)
-        )
+        """Submit, then look after the job until its flow run has been told the end.
 
-    async def _settle(
-        self, flow_run_id: UUID, status: JobStatus, submission: TrackedJob
-    ) -> State[Any] | None:
-        """Try until server and shared directory answer: nobody else watches this run."""
-        for pause in itertools.chain((1, 5, 15), itertools.repeat(60)):
-            try:
-                return await settle(
-                    self.client, flow_run_id, status, submission.run, submission.spec
-                )
-            except ObjectNotFound:
-                break  # deleted meanwhile
-            except (httpx.HTTPError, OSError, ValueError) as error:
-                self._logger.warning(
-                    "The end of flow run %s cannot be told yet: %s", flow_run_id, error
-                )
-                await anyio.sleep(pause)
-        return None
+        A worker that ends meanwhile leaves the job to the next one.
+        """
+        job = await self._submit_job(flow_run, configuration)
+        if task_status is not None:
+            task_status.started(str(job.reference))  # which Prefect records on the flow run
+        await self.keeper.follow(job)
+        # Whatever became of it has been said; Prefect would say "crashed" for any other code.
+        return BatchWorkerResult(identifier=str(job.reference), status_code=0)
 
     async def kill_infrastructure(
         self,
@@ -289,7 +325,10 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             configuration, flow_run.id, one_line(comment), work_pool=self.work_pool.name
         )
         try:
-            submission = await asyncio.to_thread(submit, request)
+            if self._serves:
+                job = await self._gatherer.submit(request)
+            else:
+                job = (await asyncio.to_thread(submit, [request]))[0]
         except HPCBridgeError as error:
             name = "SubmissionFailed" if error.retryable else "Refused"
             await self.client.set_flow_run_state(
@@ -299,27 +338,21 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         logger.info(
             "Flow run %r is %s job %s; see %s and %s",
             flow_run.name,
-            submission.connection.cluster.scheduler.name,
-            submission.job_id,
+            job.scheduler,
+            job.job_id,
             url_for("flow-run", obj_id=flow_run.id) or "the dashboard",
-            submission.run.path,
+            job.run.path,
         )
-        return submission
+        return job
 
-    async def _record(self, flow_run: FlowRun, submission: TrackedJob) -> None:
+    async def _record(self, flow_run: FlowRun, job: TrackedJob) -> None:
         """Note the job, which is in the queue: that the server is away now is no error."""
         try:
-            await self.client.update_flow_run(
-                flow_run.id, infrastructure_pid=str(submission.reference)
-            )
+            await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(job.reference))
         except httpx.HTTPError as error:
             self._logger.warning(
-                "Job %s of flow run %s could not be noted: %s",
-                submission.job_id,
-                flow_run.id,
-                error,
+                "Job %s of flow run %s could not be noted: %s", job.job_id, flow_run.id, error
             )
-        await self._propose_queued(flow_run, submission)
 
     async def _keep_results(self, configuration: BatchJobConfiguration) -> None:
         """Give a deployment's flow the pool's result storage; a bundled flow has it already."""
@@ -330,21 +363,6 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         if block.block_type is not None:
             slug = f"{block.block_type.slug}/{block.name}"
             configuration.env.setdefault("PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", slug)
-
-    async def _propose_queued(self, flow_run: FlowRun, submission: TrackedJob) -> None:
-        """Pending named Queued, unless the job has begun already; nothing depends on it."""
-        scheduler = submission.connection.cluster.scheduler.name
-        message = f"{scheduler} job {submission.job_id}; its files are in {submission.run.path}"
-        queued: State[Any] = Pending(name="Queued", message=message)
-        try:
-            state = (await self.client.read_flow_run(flow_run.id)).state
-            # The server refuses it to a running flow, but not to one that has failed already.
-            if state is not None and state.is_pending():
-                await propose_state(self.client, queued, flow_run_id=flow_run.id)
-        except (Abort, Pause):
-            self._logger.debug("Flow run %s has begun already", flow_run.id)
-        except httpx.HTTPError as error:
-            self._logger.warning("Flow run %s could not be shown as queued: %s", flow_run.id, error)
 
     async def _configuration(self, job_variables: dict[str, Any]) -> BatchJobConfiguration:
         return await self.job_configuration.from_template_and_values(
@@ -372,7 +390,3 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
                 " an address that they reach.",
                 url,
             )
-
-
-def _code(record: ExitRecord | None) -> int:
-    return record.exit_code if record is not None and record.exit_code else 1

@@ -104,6 +104,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         """The neutral request. Raises InvalidJobSpec."""
         asked = {name: getattr(self, name) for name in Resources.model_fields}
         asked["comment"] = self.comment or comment
+        asked["warning"] = self.warning_in_effect()
         # Validated when this object was made; units have become numbers since.
         return JobSpec.model_construct(name=submission_id, environment=dict(self.env), **asked)
 

@@ -1,14 +1,15 @@
-"""From a prepared job configuration to a job in the queue. Everything here blocks."""
+"""From prepared job configurations to a job in the queue. Everything here blocks."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shlex
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -17,17 +18,27 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings import get_current_settings
 
 from hpc_bridge.connections import Connection, connect
-from hpc_bridge.errors import BundleError, SettingsError, SharedDirectoryError
+from hpc_bridge.errors import (
+    BundleError,
+    HPCBridgeError,
+    SettingsError,
+    TemplateError,
+)
 from hpc_bridge.jobs import JobSpec
 from hpc_bridge.journal import (
     RunDirectory,
     environment_file,
     new_submission_id,
     prepare_shared_directory,
+    shared_directory_errors,
 )
-from hpc_bridge.script import render
+from hpc_bridge.node.attempt import FLOW_RUN_ID
+from hpc_bridge.script import is_array, render
 from hpc_bridge.storage.bundle import BundleStore
+from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.resubmission import note_job_id, now
+from hpc_bridge.workers.prepared import one_line
 
 if TYPE_CHECKING:
     from hpc_bridge.workers.configuration import BatchJobConfiguration
@@ -54,53 +65,130 @@ def connection_of(configuration: BatchJobConfiguration) -> Connection:
     )
 
 
-def job_script(configuration: BatchJobConfiguration, spec: JobSpec) -> str:
-    """The script that ``submit`` would hand over for ``spec``."""
+def job_script(
+    configuration: BatchJobConfiguration, spec: JobSpec, *, array: str | None = None
+) -> str:
+    """The script that ``submit`` would hand over for ``spec``; ``array`` are the indices of one."""
     run_dir = configuration.shared / "runs" / spec.name
     context = {
         "run_dir": str(run_dir),
         "output": str(run_dir / "job.out"),
         "python": configuration.interpreter,
         "setup": configuration.setup or [],
+        "array": array,
     }
     scheduler = connection_of(configuration).cluster.scheduler
     scheduler.check_directives(spec.directives)
     return render(spec, context, packaged=scheduler.template, template=configuration.template)
 
 
-def submit(request: JobRequest) -> TrackedJob:
-    """Write the run directory, then submit.
+def likeness(request: JobRequest) -> str:
+    """Equal for requests that one job array can serve.
 
-    Nothing is submitted unless all of the directory could be written. Raises SharedDirectoryError,
-    TemplateError, BundleError, SubmissionRefused and the other CommandErrors.
+    That is all that shapes the script, the environment and the journal. Raises what ``submit``
+    raises before it has written anything, so that one request's fault is not that of others.
     """
     configuration = request.configuration
-    submission_id = new_submission_id()
-    spec = configuration.spec(submission_id, request.comment)
-    script = job_script(configuration, spec)
-    connection = connection_of(configuration)
-    store, key = BundleStore(configuration.shared), bundle_key(configuration.command)
-    if key is not None:
+    alike: list[Any] = [
+        configuration.model_dump(mode="json", exclude={"name", "labels", "command", "env"}),
+        node_environment(configuration),
+        _journal_command(configuration),
+        request.work_pool,
+    ]
+    if (key := bundle_key(configuration.command)) is not None:
+        store = BundleStore(configuration.shared)
         store.check(key)
-    run = RunDirectory.create(prepare_shared_directory(configuration.shared), submission_id)
-    journal = _journal(request, spec)
-    if key is not None:
-        store.link(key, run.element(0))
-        journal["bundle_python"] = store.python_of(key)
-    journal |= _working_directory(configuration, run)
-    run.write("job.sh", script.encode())
-    run.write("env", environment_file(node_environment(configuration)))
-    run.write("job.out", b"")
-    run.write_submission(journal)
-    job_id = connection.cluster.submit(script, submission_id)
+        alike += [store.python_of(key), store.has_files(key)]
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
+
+
+def may_be_array(configuration: BatchJobConfiguration) -> bool:
+    """Whether arrays are wanted and the job script's template, perhaps a user's own, makes them."""
+    if configuration.arrays is False:
+        return False
+    spec = configuration.spec(new_submission_id(), "comment")
+    return is_array(job_script(configuration, spec, array="0-1"))
+
+
+def submit(requests: Sequence[JobRequest]) -> list[TrackedJob]:
+    """Write the run directory, then submit with one command.
+
+    Several requests, which must be alike, become one job array with an element for each. Nothing is
+    submitted unless all of the directory could be written. Raises SharedDirectoryError,
+    TemplateError, BundleError, SubmissionRefused and the other CommandErrors.
+    """
+    configuration = requests[0].configuration
+    array = _indices(len(requests), configuration.array_throttle)
+    spec = configuration.spec(new_submission_id(), _comment(requests))
+    script = job_script(configuration, spec, array=array)
+    if array is not None and not is_array(script):
+        raise TemplateError("the job script's template makes no job array; set arrays to false")
+    connection = connection_of(configuration)
+    bundles = _bundles(requests)
+    run = RunDirectory.create(prepare_shared_directory(configuration.shared), spec.name)
+    claims_on(run.shared).take(run)
     try:
-        run.write_submission(journal | {"job_id": str(job_id), "submitted": _now()})
-    except SharedDirectoryError as error:
-        # The job is in the queue; its name is enough to find it again.
-        logger.warning("The id of job %s could not be noted: %s", job_id, error)
-    return TrackedJob(
-        run, 0, request.flow_run_id, job_id, configuration.scheduler_name, connection, spec
-    )
+        _link_elements(run, bundles)
+        run.write("job.sh", script.encode())
+        run.write("env", environment_file(node_environment(configuration)))
+        journal = _journal(requests, spec) | _about_bundle(configuration, bundles[0])
+        run.write_submission(journal)
+        job_id = connection.cluster.submit(script, spec.name)
+    except HPCBridgeError as error:
+        if not error.retryable:  # else there may be a job all the same, which its name will find
+            run.close()
+        raise
+    note_job_id(run, journal, job_id)
+    element_id = connection.cluster.scheduler.element_id
+    return [
+        TrackedJob(
+            run,
+            element,
+            request.flow_run_id,
+            job_id if array is None else element_id(job_id, element),
+            configuration.scheduler_name,
+            connection,
+            spec,
+        )
+        for element, request in enumerate(requests)
+    ]
+
+
+def _indices(count: int, throttle: int | None) -> str | None:
+    """What ``--array`` takes; None for one job, which is no array."""
+    if count == 1:
+        return None
+    return f"0-{count - 1}" + (f"%{throttle}" if throttle else "")
+
+
+def _comment(requests: Sequence[JobRequest]) -> str:
+    if len(requests) == 1:
+        return requests[0].comment
+    flow = requests[0].configuration._related_objects.get("flow")
+    return one_line(f"{flow.name if flow else 'flow'}: array of {len(requests)} runs")
+
+
+def _bundles(requests: Sequence[JobRequest]) -> list[str | None]:
+    """The key of each request's bundle, which is there and is this account's."""
+    store = BundleStore(requests[0].configuration.shared)
+    keys = [bundle_key(request.configuration.command) for request in requests]
+    for key in keys:
+        if key is not None:
+            store.check(key)
+    return keys
+
+
+def _link_elements(run: RunDirectory, bundles: Sequence[str | None]) -> None:
+    """The folder of each flow run, with its bundle and, in an array, its own output file."""
+    store = BundleStore(run.shared)
+    for element, key in enumerate(bundles):
+        folder = run.element(element)
+        if key is not None:
+            store.link(key, folder)
+        # Slurm opens it before the job could make its folder.
+        output = folder if len(bundles) > 1 else run.path
+        with shared_directory_errors(run.shared):
+            (output / "job.out").touch(mode=0o600)
 
 
 def bundle_key(command: str | None) -> str | None:
@@ -131,6 +219,7 @@ def node_environment(configuration: BatchJobConfiguration) -> dict[str, str]:
         **_credentials(prefect),
     }
     named = {name: value for name, value in configuration.env.items() if value is not None}
+    named.pop(FLOW_RUN_ID, None)  # which the node knows: an array's elements share these variables
     return base | named
 
 
@@ -162,32 +251,42 @@ def _credentials(prefect: PrefectSettings) -> dict[str, str]:
     return found
 
 
-def _journal(request: JobRequest, spec: JobSpec) -> dict[str, Any]:
-    configuration = request.configuration
-    default = configuration._base_flow_run_command()
+def _journal(requests: Sequence[JobRequest], spec: JobSpec) -> dict[str, Any]:
+    configuration = requests[0].configuration
     return {
         "submission": spec.name,
-        "flow_runs": {"0": str(request.flow_run_id)},
-        "work_pool": request.work_pool,
+        "flow_runs": {str(n): str(request.flow_run_id) for n, request in enumerate(requests)},
+        "work_pool": requests[0].work_pool,
         "scheduler": configuration.scheduler_name,
-        "command": None if configuration.command == default else configuration.command,
+        "command": _journal_command(configuration),
         "spec": spec.model_dump(mode="json", exclude_defaults=True, exclude={"environment"}),
         "submitted_by": f"{os.getuid()}@{socket.gethostname()}",
-        "created": _now(),
+        "created": now(),
     }
 
 
-def _working_directory(configuration: BatchJobConfiguration, run: RunDirectory) -> dict[str, Any]:
-    """Where the flow runs: as asked, else where it was called, unless files are to be unpacked."""
+def _journal_command(configuration: BatchJobConfiguration) -> str | None:
+    """What starts the flow's process, without the key of a bundle that lies in its folder."""
+    command = configuration.command
+    if command is None or command == configuration._base_flow_run_command():
+        return None
+    if bundle_key(command) is None:
+        return command
+    words = shlex.split(command)
+    at = words.index("--key")
+    return shlex.join(words[:at] + words[at + 2 :])
+
+
+def _about_bundle(configuration: BatchJobConfiguration, key: str | None) -> dict[str, Any]:
+    """The bundle's Python, and where the flow runs.
+
+    That is as asked, else where it was called, unless files are to be unpacked.
+    """
+    store = BundleStore(configuration.shared)
+    about: dict[str, Any] = {} if key is None else {"bundle_python": store.python_of(key)}
     if configuration.working_directory:
-        return {"working_directory": configuration.working_directory}
-    if configuration.called_from and not (run.element(0) / "files.zip").exists():
-        return {
-            "working_directory": configuration.called_from,
-            "working_directory_implied": True,
-        }
-    return {}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+        return about | {"working_directory": configuration.working_directory}
+    if configuration.called_from and not (key is not None and store.has_files(key)):
+        called_from = configuration.called_from
+        return about | {"working_directory": called_from, "working_directory_implied": True}
+    return about

@@ -343,7 +343,7 @@ def test_an_attempt_survives_the_environment(
 def test_a_submission_survives_its_file(run: RunDirectory) -> None:
     run.write_submission({"spec": {"comment": 'ü "x"'}, "flow_runs": {"0": "id"}})
     assert run.read_submission() == {
-        "format": 1,
+        "format": 2,
         "spec": {"comment": 'ü "x"'},
         "flow_runs": {"0": "id"},
     }

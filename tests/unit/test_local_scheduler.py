@@ -12,6 +12,7 @@ import pytest
 
 from hpc_bridge.errors import CommandError, CommandNotFound, SubmissionRefused, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState
+from hpc_bridge.jobs.reasons import Clears
 from hpc_bridge.schedulers.base import Answer
 from hpc_bridge.schedulers.local import LocalScheduler
 from hpc_bridge.schedulers.local_directives import (
@@ -450,4 +451,58 @@ def test_queues() -> None:
 
 
 def test_the_columns_are_fields_of_a_record_or_derived() -> None:
-    assert set(COLUMNS) - set(vars(record())) == {"estimated_start"}
+    assert set(COLUMNS) - set(vars(record())) == {"estimated_start", "memory"}
+
+
+@pytest.mark.parametrize(
+    ("word", "clears"),
+    [
+        ("Priority", Clears.BY_ITSELF),
+        ("Resources", Clears.BY_ITSELF),
+        ("BeginTime", Clears.BY_ITSELF),
+        ("Requeued", Clears.BY_ITSELF),
+        ("JobHeldUser", Clears.BY_SOMEBODY),
+        ("Other", Clears.UNKNOWN),
+    ],
+)
+def test_why_a_job_waits_is_explained(word: str, clears: Clears) -> None:
+    (status,) = SCHEDULER.parse_status(answer(record(state="PENDING", reason=word).line())).values()
+    reason = SCHEDULER.explain_reason(status)
+    assert reason is not None
+    assert (reason.word, reason.clears) == (word, clears)
+    assert reason.meaning.endswith(".")
+
+
+def test_a_job_that_does_not_wait_has_no_reason_to() -> None:
+    lines = [
+        record(state="FAILED", reason="NonZeroExitCode").line(),
+        record(id=13, reason="").line(),
+    ]
+    for status in SCHEDULER.parse_find(answer("\n".join(lines))):
+        assert SCHEDULER.explain_reason(status) is None
+
+
+def test_the_usage_of_a_job_is_what_its_keeper_recorded() -> None:
+    job = record(
+        state="COMPLETED",
+        cpus=2,
+        started="2026-11-21T05:00:10.000+00:00",
+        ended="2026-11-21T05:00:20.000+00:00",
+        cpu_seconds=15.0,
+        max_memory=64,
+        request={"memory_per_cpu": 100, "cpus_per_task": 2},
+    )
+    usage = SCHEDULER.parse_usage(answer(job.line()))[JobId("12")]
+    assert (usage.cpus, usage.cpu_seconds, usage.cpu_efficiency) == (2, 15.0, 75.0)
+    assert (usage.memory, usage.max_memory, usage.memory_efficiency) == (200, 64, 32.0)
+    assert (usage.nodes, usage.gpus, usage.wall_seconds) == (1, None, 10.0)
+
+
+def test_a_job_that_did_not_run_used_nothing_that_is_known() -> None:
+    usage = SCHEDULER.parse_usage(answer(record(started=None).line()))[JobId("12")]
+    assert (usage.cpu_seconds, usage.max_memory, usage.memory, usage.started) == (None,) * 4
+
+
+def test_a_search_by_name_also_finds_jobs_that_are_over() -> None:
+    since = datetime(2026, 11, 21, tzinfo=UTC)
+    assert SCHEDULER.find_history_command("hb", "me", since)[-2:] == ["find", "hb"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,27 @@ from prefect import states
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy, State
 
 from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
+from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
 from hpc_bridge.tracking.outcome import (
     final_state,
     goes_on_later,
+    is_other_jobs,
     is_settled,
     is_unexplained,
     settle,
 )
 
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+USED = JobUsage(
+    started=NOON,
+    ended=NOON + timedelta(minutes=1),
+    cpus=2,
+    cpu_seconds=60.0,
+    memory=16384,
+    max_memory=15360,
+)
 ENDED = JobState.COMPLETED
 CAUSES = {
     JobState.TIMEOUT: "WalltimeExceeded",
@@ -97,9 +109,41 @@ def test_a_cause_that_the_job_knows_wins(state: JobState) -> None:
     ],
 )
 def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, words: str) -> None:
-    final = final_state(job(JobState.CANCELLED, cancelled_by=by), None, "bye", None)
+    status = job(JobState.CANCELLED, cancelled_by=by, started=NOON, nodes="c1")
+    final = final_state(status, None, "bye", None, usage=USED)
     assert (final.type.value, final.name) == ("CANCELLED", "Cancelled")
-    assert final.message == f"Job 42 was cancelled at the scheduler{words}"
+    assert (final.message or "").splitlines() == [
+        f"Job 42 was cancelled at the scheduler{words}",
+        "It used: walltime 00:01:00, memory 15G (94 % of what it asked for), 50 % of its CPU time.",
+        "Last lines of its output:",
+        "bye",
+    ]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [{}, {"started": NOON, "ended": NOON}],  # the second is what 22.05 gives
+)
+def test_a_job_cancelled_in_the_queue_never_started(times: dict[str, Any]) -> None:
+    status = job(JobState.CANCELLED, cancelled_by="0", reason="Priority", **times)
+    message = final_state(status, None, "", None, usage=USED).message
+    assert message == "Job 42 was cancelled at the scheduler by root before it started."
+
+
+def test_an_element_that_left_no_record_was_cancelled_by_nobody_known() -> None:
+    status = JobStatus(
+        JobId("42_3"),
+        "hbabc",
+        JobState.CANCELLED,
+        scheduler_state="",
+        reason="cancelled while it waited",
+    )
+    assert (final_state(status, None, "", None).message or "").splitlines() == [
+        "Job 42_3 was cancelled at the scheduler before it started.",
+        "There is no record of it: cancelled while it waited.",
+    ]
+    ours = final_state(status, None, "", None, states.Cancelling())
+    assert ours.message == "Job 42_3 was cancelled before it started."
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.LOST])
@@ -107,8 +151,19 @@ def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, words: st
 def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
     state: JobState, record: ExitRecord | None
 ) -> None:
-    final = final_state(job(state), record, "", None, states.Cancelling())
-    assert (final.type.value, final.message) == ("CANCELLED", "Job 42 was cancelled.")
+    status = job(state, started=NOON, nodes="c1")
+    final = final_state(status, record, "", None, states.Cancelling())
+    ended = "" if state is JobState.CANCELLED else f" and ended as {state}"
+    assert (final.type.value, final.message) == ("CANCELLED", f"Job 42 was cancelled{ended}.")
+
+
+def test_a_run_being_cancelled_tells_who_else_cancelled_its_job() -> None:
+    def message(by: str) -> str | None:
+        status = job(JobState.CANCELLED, cancelled_by=by, started=NOON, nodes="c1")
+        return final_state(status, None, "", None, states.Cancelling()).message
+
+    assert message(str(os.getuid())) == "Job 42 was cancelled."
+    assert message("operator") == "Job 42 was cancelled at the scheduler by operator."
 
 
 # the message
@@ -121,13 +176,17 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
             job(JobState.TIMEOUT, nodes="c1"),
             None,
             {"walltime": "2h"},
-            ["ended as TIMEOUT on c1; its walltime was 02:00:00.", "Ask for a longer walltime."],
+            [
+                "ended as TIMEOUT on c1; its walltime was 02:00:00.",
+                "Ask for a longer walltime",
+                'on_walltime="resubmit"',
+            ],
         ),
         (
             job(JobState.OUT_OF_MEMORY, nodes="c1"),
             None,
             {"memory": "16G"},
-            ["ended as OUT_OF_MEMORY on c1; it had asked for 16G per node.", "more memory."],
+            ["ended as OUT_OF_MEMORY on c1; it had asked for 16G per node.", 'memory="32G".'],
         ),
         (
             job(JobState.OUT_OF_MEMORY),
@@ -143,11 +202,22 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_however_its_job_ended(
             ["NODE_FAIL on c[1-2]", "Submit again"],
         ),
         (job(JobState.PREEMPTED), None, {}, ["ended as PREEMPTED.", "allow requeue."]),
-        (job(JobState.DEADLINE), None, {}, ["Give a later deadline."]),
+        (job(JobState.DEADLINE), None, {}, ["Give a later deadline,"]),
         (job(JobState.FAILED, exit_code=3), None, {}, ["ended as FAILED with exit code 3."]),
-        (job(JobState.FAILED, exit_code=0, signal=11), None, {}, ["died of signal 11 (FAILED)."]),
+        (
+            job(JobState.FAILED, exit_code=0, signal=11),
+            None,
+            {},
+            ["died of signal 11 (SIGSEGV) (FAILED)."],
+        ),
         (job(JobState.FAILED), ExitRecord(exit_code=7), {}, ["with exit code 7."]),
-        (job(JobState.FAILED), ExitRecord(exit_code=137, signal=9), {}, ["died of signal 9"]),
+        (job(JobState.FAILED, signal=99), None, {}, ["died of signal 99 (FAILED)."]),
+        (
+            job(JobState.FAILED),
+            ExitRecord(exit_code=137, signal=9),
+            {},
+            ["died of signal 9 (SIGKILL)", "too little memory"],
+        ),
         # sacct before 26.05 takes 128 from higher codes
         (job(JobState.FAILED, exit_code=15), ExitRecord(exit_code=143), {}, ["exit code 143."]),
         (job(ENDED, nodes="c1"), None, {}, ["ended on c1 without a final state of its flow run."]),
@@ -169,6 +239,22 @@ def test_the_message_says_how_it_ended_and_what_to_change(
     message = final_state(status, record, "", spec(**asked)).message or ""
     for part in words:
         assert part in message
+
+
+@pytest.mark.parametrize("state", [state for state in CAUSES if state is not JobState.LOST])
+def test_every_end_tells_what_was_asked_for_and_used(state: JobState) -> None:
+    asked = spec(walltime="2h", memory="16G", nodes=2, cpus_per_task=4, gpus=1, partition="gpu")
+    message = final_state(job(state), None, "bye", asked, usage=USED).message or ""
+    assert (
+        "\nIt had asked for: walltime 02:00:00, 16G of memory per node, nodes 2, CPUs per task 4,"
+        " GPUs 1, partition gpu.\nIt used: walltime 00:01:00, memory 15G"
+    ) in message
+    assert message.endswith("Last lines of its output:\nbye")
+
+
+def test_records_that_could_not_be_had_are_not_passed_over() -> None:
+    message = final_state(job(JobState.FAILED), None, "", spec()).message or ""
+    assert "What it used is not known: the scheduler's records could not be had." in message
 
 
 def test_an_out_of_memory_of_slurm_is_not_called_a_signal() -> None:
@@ -214,7 +300,7 @@ def test_the_jobs_own_exit_code_goes_before_the_schedulers() -> None:
         (
             ExitRecord(exit_code=137, signal=9, node="c1"),
             "JobFailed",
-            "Job 42 died of signal 9 on c1 (gone from the queue).",
+            "Job 42 died of signal 9 (SIGKILL) on c1 (gone from the queue).",
         ),
         (
             ExitRecord(exit_code=127, cause="PythonNotFound", message="no Python"),
@@ -230,6 +316,35 @@ def test_a_job_with_a_record_of_its_end_is_not_lost(
     message = final.message or ""
     assert (final.name, message.splitlines()[0]) == (name, first)
     assert "submit again" not in message
+
+
+# two jobs of one submission
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "other"),
+    [
+        ("42", "42", False),
+        ("", "42", False),
+        ("41", "42", True),
+        ("42_3", "42_3", False),
+        ("42_2", "42_3", True),
+        ("44", "42_3", False),  # an element's own number
+    ],
+)
+def test_a_record_is_told_by_its_jobs_id(theirs: str, ours: str, other: bool) -> None:
+    status = JobStatus(JobId(ours), "hbabc", JobState.FAILED, "FAILED")
+    assert is_other_jobs(ExitRecord(job_id=theirs), status) is other
+    assert not is_other_jobs(None, status)
+
+
+def test_the_end_of_another_job_is_not_this_ones() -> None:
+    record = ExitRecord(job_id="41", exit_code=3, cause="SetupFailed", message="why")
+    final = final_state(job(JobState.NODE_FAIL), record, "", None)
+    assert final.name == "NodeFail"
+    assert "why" not in (final.message or "")
+    lost = final_state(LOST, record, "", None)
+    assert (lost.name, "left no exit record" in (lost.message or "")) == ("Lost", True)
 
 
 # whether a state stands
@@ -311,23 +426,44 @@ def test_a_retry_in_the_flows_own_process_is_no_further_job(
 
 
 class OneFlowRun:
-    """Prefect's client, as far as it is used here."""
+    """Prefect's server, as far as it is used here: the rules of its flow policy that matter.
 
-    def __init__(self, state: State[Any] | None) -> None:
+    ``meanwhile`` are states that others set, each after one more reading. The rules are held
+    against a real server in tests/embedded/test_settling.py.
+    """
+
+    def __init__(self, state: State[Any] | None, *meanwhile: State[Any]) -> None:
         self.state = state
-        self.forced: list[State[Any]] = []
+        self.meanwhile = list(meanwhile)
+        self.taken: list[tuple[str | None, bool]] = []
 
     async def read_flow_run(self, _: uuid.UUID) -> FlowRun:
-        return run_in(self.state)
+        read = run_in(self.state)
+        if self.meanwhile:
+            self.state = self.meanwhile.pop(0)
+        return read
 
-    async def set_flow_run_state(self, _: uuid.UUID, state: State[Any], force: bool) -> None:
-        assert force
-        self.forced.append(state)
+    async def request(
+        self, method: str, path: str, *, path_params: dict[str, Any], json: dict[str, Any]
+    ) -> None:
+        assert (method, path) == ("POST", "/flow_runs/{id}/set_state")
+        state = State[Any].model_validate(json["state"])
+        before = self.state
+        if before is not None and not json["force"]:
+            same = before.state_details.transition_id == state.state_details.transition_id
+            after_the_end = before.is_final() and state.is_crashed()
+            if same or after_the_end or (before.is_cancelling() and not state.is_cancelled()):
+                return
+        self.taken.append((state.name, json["force"]))
         self.state = state
 
 
-def settled(client: OneFlowRun, status: JobStatus, run: RunDirectory) -> State[Any] | None:
-    return asyncio.run(settle(client, uuid.uuid4(), status, run, spec()))  # type: ignore[arg-type]
+def settled(
+    client: OneFlowRun, status: JobStatus, run: RunDirectory, element: int = 0
+) -> State[Any] | None:
+    return asyncio.run(
+        settle(client, uuid.uuid4(), status, run, spec(), element=element)  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("state", [None, states.Pending(), states.Running()])
@@ -335,14 +471,71 @@ def test_a_run_without_an_end_gets_one(tmp_path: Path, state: State[Any] | None)
     client = OneFlowRun(state)
     final = settled(client, job(JobState.NODE_FAIL), RunDirectory(tmp_path))
     assert final is not None
-    assert [final.name] == [state.name for state in client.forced] == ["NodeFail"]
+    assert (final.name, client.taken) == ("NodeFail", [("NodeFail", False)])
 
 
 def test_a_run_with_an_end_of_its_own_is_left_alone(tmp_path: Path) -> None:
     client = OneFlowRun(states.Completed())
     final = settled(client, job(JobState.TIMEOUT), RunDirectory(tmp_path))
     assert final is not None
-    assert (final.name, client.forced) == ("Completed", [])
+    assert (final.name, client.taken) == ("Completed", [])
+
+
+def test_an_end_that_comes_meanwhile_stands(tmp_path: Path) -> None:
+    for meanwhile in ([states.Completed()], [states.Running(), states.Completed()]):
+        client = OneFlowRun(states.Running(), *meanwhile)
+        final = settled(client, job(JobState.NODE_FAIL), RunDirectory(tmp_path))
+        assert final is not None
+        assert (final.name, client.taken) == ("Completed", [])
+
+
+def test_a_run_that_is_being_cancelled_meanwhile_ends_cancelled(tmp_path: Path) -> None:
+    client = OneFlowRun(states.Running(), states.Running(), states.Cancelling())
+    final = settled(client, job(JobState.NODE_FAIL), RunDirectory(tmp_path))
+    assert final is not None
+    assert (final.name, client.taken) == ("Cancelled", [("Cancelled", False)])
+
+
+@pytest.mark.parametrize("state", UNEXPLAINED)
+def test_a_crash_is_explained_once(tmp_path: Path, state: State[Any]) -> None:
+    client = OneFlowRun(state)
+    for _ in range(2):
+        final = settled(client, job(JobState.OUT_OF_MEMORY), RunDirectory(tmp_path))
+        assert final is not None
+        assert (final.name, client.taken) == ("OutOfMemory", [("OutOfMemory", True)])
+
+
+def test_a_crash_that_another_has_explained_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    client = OneFlowRun(states.Crashed(name="Killed"), states.Crashed(name="OutOfMemory"))
+    settled(client, job(JobState.OUT_OF_MEMORY), RunDirectory(tmp_path))
+    assert client.taken == []
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.NODE_FAIL])
+def test_any_number_of_settlers_set_one_state(tmp_path: Path, state: JobState) -> None:
+    client, flow_run_id = OneFlowRun(states.Running()), uuid.uuid4()
+
+    async def all_at_once() -> None:
+        run = RunDirectory(tmp_path)
+        await asyncio.gather(
+            *(settle(client, flow_run_id, job(state), run) for _ in range(8))  # type: ignore[arg-type]
+        )
+
+    asyncio.run(all_at_once())
+    assert len(client.taken) == 1
+
+
+def test_the_output_and_record_are_the_elements_own(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for element in (0, 7):
+        (tmp_path / str(element) / "0").mkdir(parents=True)
+        (tmp_path / str(element) / "job.out").write_text(f"of element {element}\n")
+        record = ExitRecord(cause=f"Cause{element}", exit_code=1)
+        write_exit_record(tmp_path / str(element) / "0" / "exit.json", record)
+    final = settled(OneFlowRun(states.Running()), job(JobState.FAILED), run, element=7)
+    assert final is not None
+    assert final.name == "Cause7"
+    assert (final.message or "").endswith("of element 7")
 
 
 def test_the_exit_record_and_the_output_are_read(tmp_path: Path) -> None:
@@ -357,6 +550,7 @@ def test_the_exit_record_and_the_output_are_read(tmp_path: Path) -> None:
     assert (final.message or "").splitlines() == [
         "Job 42 ended as FAILED with exit code 127.",
         "there is no Python",
+        "What it used is not known: the scheduler's records could not be had.",
         "Last lines of its output:",
         "hpc-bridge: there is no Python",
     ]

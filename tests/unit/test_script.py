@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -117,8 +118,12 @@ def test_a_field_gives_its_directive_and_nothing_else(field: str, value: object,
 
 
 def test_every_field_has_a_directive() -> None:
-    # The supervisor changes into the working directory; the job itself lies in its run directory.
-    assert {field for field, _, _ in FIELDS} == set(Resources.model_fields) - {"working_directory"}
+    # The supervisor changes into the working directory, and knows what follows on the walltime.
+    assert {field for field, _, _ in FIELDS} == set(Resources.model_fields) - {
+        "working_directory",
+        "on_walltime",
+        "max_resubmissions",
+    }
 
 
 def test_directives_come_before_the_first_command() -> None:
@@ -355,6 +360,26 @@ def test_an_array_element_that_was_requeued_makes_its_own_claim(tmp_path: Path) 
     assert job.claim(3, 2).is_dir()
 
 
+def test_a_claim_says_at_once_which_job_has_made_it(tmp_path: Path) -> None:
+    job = Job(tmp_path, 'cat "$4/$5/$6/job"; exit 3')
+    assert job.run()[1] == "42\n"
+    assert job.record().job_id == "42"
+
+
+def test_a_claim_of_an_arrays_element_names_it_as_squeue_does(tmp_path: Path) -> None:
+    job = Job(tmp_path, "exit 3")
+    job.run(SLURM_ARRAY_JOB_ID="40", SLURM_ARRAY_TASK_ID="2")
+    assert (job.claim(2) / "job").read_text() == "40_2\n"
+    assert job.record(2).job_id == "40_2"
+
+
+def test_the_supervisor_learns_when_the_job_began(tmp_path: Path) -> None:
+    before = int(time.time())
+    code, stdout, _ = Job(tmp_path, 'echo "$HPC_BRIDGE_STARTED"').run()
+    assert code == 0
+    assert before <= int(stdout) <= time.time()
+
+
 def test_the_claim_belongs_to_the_account_alone(tmp_path: Path) -> None:
     job = Job(tmp_path, "exit 3")
     job.run()
@@ -369,7 +394,7 @@ def test_the_script_leaves_an_exit_record_when_the_supervisor_left_none(tmp_path
     assert (record.format, record.job_id, record.stage, record.exit_code) == (1, "42", "python", 3)
     assert (record.cause, record.message) == ("", "")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record.ended)
-    assert [path.name for path in job.claim().iterdir()] == ["exit.json"]
+    assert sorted(path.name for path in job.claim().iterdir()) == ["exit.json", "job"]
 
 
 def test_the_supervisors_own_record_stays(tmp_path: Path) -> None:
@@ -503,8 +528,8 @@ def asleep(pid: int) -> bool:
 
 def test_a_signal_that_the_supervisor_survives_does_not_end_the_job(tmp_path: Path) -> None:
     waiting = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGUSR1, lambda *_: print('again', flush=True))\n"
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b'again\\n'))\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         "print('ready', flush=True)\n"
         "signal.alarm(20)\n"
@@ -546,15 +571,16 @@ def test_a_termination_during_setup_ends_the_job_with_a_record(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP", "USR1", "USR2"])
-def test_another_signal_does_not_end_the_setup(tmp_path: Path, name: str) -> None:
-    """A warning that comes before the flow has nobody to warn."""
-    job = Job(tmp_path, setup=[*PREPARE, "echo prepared"])
+def test_another_signal_does_not_end_the_setup_and_is_kept(tmp_path: Path, name: str) -> None:
+    """In a short job it is the warning before the walltime."""
+    job = Job(tmp_path, 'echo "${@:7}"', setup=[*PREPARE, "echo prepared"])
     with job.started() as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.Signals[f"SIG{name}"])
         (job.folder / "prepared").touch()
         assert process.stdout.readline() == "prepared\n"
+        assert process.stdout.readline() == f"{name}\n"
         process.communicate(timeout=20)
     assert (process.returncode, job.record().stage) == (0, "python")
 

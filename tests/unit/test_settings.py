@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,32 @@ def test_a_user_file_that_nobody_named_may_be_missing(
     monkeypatch.delenv("HPC_BRIDGE_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert load_settings().job_variables() == {}
+
+
+# retention
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (None, timedelta(days=30)),
+        ("90d", timedelta(days=90)),
+        ("12h", timedelta(hours=12)),
+        ("forever", None),
+    ],
+)
+def test_how_long_runs_are_kept(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, kept: timedelta | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("HPC_BRIDGE_RETENTION", value)
+    assert load_settings().retention == kept
+
+
+@pytest.mark.parametrize("value", ["30", "0", "0d", "never", "-3d", "a month"])
+def test_a_time_to_keep_that_could_be_misread_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("HPC_BRIDGE_RETENTION", value)
+    with pytest.raises(SettingsError, match="not a time to keep; write '30d', '12h' or 'forever'"):
+        load_settings()

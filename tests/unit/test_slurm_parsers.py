@@ -36,6 +36,7 @@ ASKED = {
     "find": SLURM.find_command("hb", "researcher"),
     "history": SLURM.history_command([JobId("1")], "researcher", SINCE),
     "queues": SLURM.queue_command(),
+    "usage": SLURM.usage_command([JobId("1")], "researcher", SINCE),
 }
 
 # Which would break the lines while columns are picked.
@@ -451,6 +452,57 @@ def test_array_elements_have_records_of_their_own(version: str) -> None:
     assert JobState.RUNNING in {job.state for job in half.values()}
 
 
+@each_version
+def test_elements_that_never_started_are_read_from_the_record_that_they_share(version: str) -> None:
+    half = SLURM.parse_history(answer(version, "history-array-half-running"))
+    waiting = {job.value for job, status in half.items() if status.state is JobState.PENDING}
+    assert waiting == {"86_3", "86_4", "86_5"} or version != "24.11"
+    assert len(half) == 6
+    held = SLURM.parse_history(answer(version, "find-history-held-array-cancelled"))
+    assert {job.value: status.cancelled_by for job, status in held.items()} == {
+        f"40_{index}": "1500" for index in range(4)
+    }
+
+
+def test_an_elements_own_record_goes_before_the_shared_one() -> None:
+    own, shared = recorded("4_1", word="RUNNING"), recorded("4_[0-1]", word="CANCELLED by 0")
+    for lines in ([own, shared], [shared, own]):
+        jobs = SLURM.parse_history(printed(*lines))
+        assert {job.value: status.state.value for job, status in jobs.items()} == {
+            "4_0": "CANCELLED",
+            "4_1": "RUNNING",
+        }
+
+
+def test_the_records_of_elements_are_asked_for_by_their_arrays_id() -> None:
+    """``sacct --jobs=4_2`` does not find the record that elements share that did not start."""
+    jobs = [JobId("4_2"), JobId("5"), JobId("4_3")]
+    assert "--jobs=4,5" in SLURM.history_command(jobs, "me", SINCE)
+
+
+@each_version
+def test_an_element_that_was_cancelled_alone_before_it_started_is_known_by_the_others(
+    version: str,
+) -> None:
+    found = SLURM.parse_history(answer(version, "find-history-array-cancelled"))
+    array = next(iter(found)).value.partition("_")[0]
+    missing = JobId(f"{array}_3")
+    asked = [missing, JobId(f"{array}_1"), JobId("77_1"), JobId(array)]
+    assert missing not in found
+    known = SLURM.without_record(asked, found)
+    assert {job: (job, status.state, status.name) for job, status in known.items()} == {
+        missing: (missing, JobState.CANCELLED, "u-arrs")
+    }
+
+
+def test_a_search_by_name_also_finds_jobs_that_were_never_eligible_to_run() -> None:
+    """Without ids sacct looks for jobs that were, between start and end time."""
+    command = SLURM.find_history_command("hbabc", "me", SINCE)
+    assert {"--name=hbabc", "--user=me", "--duplicates", "--allocations"} <= set(command)
+    assert "--endtime=2037-01-01T00:00:00" in command
+    assert any(word.startswith("--state=") and "CA" in word for word in command)
+
+
 # submit
 
 SUBMIT_TAKEN = [
@@ -545,6 +597,7 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
     "scancel": SLURM.parse_cancel,
     "queues": SLURM.parse_queues,
     "find": SLURM.parse_find,
+    "usage": SLURM.parse_usage,
 }
 
 
@@ -555,6 +608,12 @@ UNANSWERED = [
     *("queues-controller-dead", "queues-controller-hung"),
     *("history-accounting-dead", "history-accounting-hung"),
 ]
+
+
+def test_usage_that_cannot_be_asked_for_may_be_asked_again() -> None:
+    for name in ("history-accounting-dead", "history-accounting-hung"):
+        with pytest.raises(SchedulerUnavailable):
+            SLURM.parse_usage(answer("24.11", name))
 
 
 @pytest.mark.parametrize("name", UNANSWERED)
@@ -577,7 +636,7 @@ def test_a_missing_command_says_what_to_do(kind: str) -> None:
         assert (caught.value.exit_code, caught.value.retryable) == (127, False)
 
 
-@pytest.mark.parametrize("kind", ["status", "history", "queues", "find"])
+@pytest.mark.parametrize("kind", ["status", "history", "queues", "find", "usage"])
 def test_a_failed_query_is_never_an_empty_answer(kind: str) -> None:
     failed = Answer((kind,), 1, "", "")
     with pytest.raises(CommandError, match="no message") as caught:
@@ -644,8 +703,9 @@ def test_a_job_is_found_in_the_records_by_its_name(version: str) -> None:
 
 
 def test_of_several_jobs_of_that_name_the_newest_is_first() -> None:
-    found = SLURM.parse_find(printed(queued("9"), queued("10"), queued("8_1")))
-    assert [job.job_id.value for job in found] == ["10", "9", "8_1"]
+    lines = [queued("9"), queued("8_10"), queued("10"), queued("8_2"), queued("8_[11-12]")]
+    found = SLURM.parse_find(printed(*lines))
+    assert [job.job_id.value for job in found] == ["10", "9", "8_2", "8_10", "8_11", "8_12"]
 
 
 @each_version
@@ -695,14 +755,15 @@ def test_a_partitions_walltime_is_read(text: str, seconds: int | None) -> None:
 @pytest.mark.parametrize("command", ASKED.values(), ids=ASKED)
 def test_what_shapes_an_output_is_pinned_by_the_command_itself(command: list[str]) -> None:
     assert command[0] == "env"
-    assert {"TZ=UTC", "LC_ALL=C.UTF-8", "SLURM_TIME_FORMAT=standard", "--noheader"} <= set(command)
+    pinned = {"TZ=UTC", "LC_ALL=C.UTF-8", "SLURM_TIME_FORMAT=standard", "SLURM_BITSTR_LEN=0"}
+    assert pinned | {"--noheader"} <= set(command)
     assert {f"--unset={name}_FORMAT" for name in ("SQUEUE", "SACCT", "SINFO")} <= set(command)
 
 
 def test_history_is_asked_in_utc() -> None:
     local = datetime(2026, 11, 21, 1, 30, tzinfo=timezone(timedelta(hours=2)))
     command = SLURM.history_command([JobId("1"), JobId("2_3")], "me", local)
-    assert {"--starttime=2026-11-20T23:30:00", "--jobs=1,2_3", "--user=me"} <= set(command)
+    assert {"--starttime=2026-11-20T23:30:00", "--jobs=1,2", "--user=me"} <= set(command)
 
 
 def test_the_name_of_a_job_is_said_on_the_command_line() -> None:

@@ -186,6 +186,45 @@ def test_a_warning_within_the_walltime_is_fine() -> None:
     assert asked(warning="USR1@7199", walltime="2h").warning == "USR1@7199"
 
 
+@pytest.mark.parametrize("value", ["off", "none", "OFF"])
+def test_a_warning_may_be_switched_off(value: str) -> None:
+    assert asked(warning=value, walltime="2h").warning_in_effect() is None
+
+
+@pytest.mark.parametrize(
+    ("walltime", "warning"),
+    [
+        (None, "USR1@60"),
+        ("2h", "USR1@60"),
+        ("4m", "USR1@60"),
+        ("2m", "USR1@30"),
+        ("20s", "USR1@5"),
+        ("19s", None),
+    ],
+)
+def test_a_job_is_warned_a_minute_or_a_quarter_of_its_walltime_before(
+    walltime: str | None, warning: str | None
+) -> None:
+    assert asked(walltime=walltime).warning_in_effect() == warning
+
+
+@pytest.mark.parametrize("walltime", [None, "6m"])
+def test_a_warning_that_was_asked_for_stays_as_it_is(walltime: str | None) -> None:
+    assert asked(warning="TERM@300", walltime=walltime).warning_in_effect() == "TERM@300"
+
+
+@pytest.mark.parametrize("values", [{"warning": "off"}, {"walltime": "10s"}])
+def test_a_resubmission_needs_the_warning(values: dict[str, Any]) -> None:
+    message = refusal(on_walltime="resubmit", **values)
+    assert message.startswith("on_walltime='resubmit' needs the warning before the walltime")
+    assert asked(on_walltime="resubmit").max_resubmissions == 10
+
+
+def test_a_wrong_answer_to_the_walltime_is_refused_by_name() -> None:
+    assert refusal(on_walltime="again").startswith("on_walltime: ")
+    assert refusal(max_resubmissions=0).startswith("max_resubmissions: ")
+
+
 # what does not go together
 
 

@@ -53,7 +53,7 @@ class Site:
         )
         self._watched: list[WatchedJob] = []
 
-    def _ask(self) -> Snapshot:
+    def _ask(self, newer_than: datetime | None) -> Snapshot:
         self.asked.put(time.monotonic())
         if isinstance(self.queue, Exception):
             raise self.queue

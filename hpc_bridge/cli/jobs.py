@@ -1,0 +1,168 @@
+"""``hpc-bridge jobs``: the live jobs of this account with their flow runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.table import Table
+
+from hpc_bridge.cli.server_access import flow_runs
+from hpc_bridge.connections import connect
+from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
+from hpc_bridge.jobs import JobId, JobStatus
+from hpc_bridge.journal import RunDirectory, is_submission_id
+from hpc_bridge.schedulers.base import Scheduler
+from hpc_bridge.settings import POLL_INTERVAL, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job and what is known of its flow run."""
+
+    job_id: str
+    state: str
+    reason: str
+    """Why it waits, in the scheduler's own word."""
+    meaning: str
+    """The same in sentences."""
+    start: datetime | None
+    """When it started, or is expected to."""
+    partition: str
+    nodes: str
+    submission: str
+    element: int
+    flow_run: str
+    flow_run_id: str
+    output: str
+
+
+def list_jobs(settings: Settings, *, all_: bool, as_json: bool) -> None:
+    """Print the jobs. Raises CommandError when the scheduler does not answer."""
+    name = settings.effective_scheduler
+    interval = settings.poll_interval or POLL_INTERVAL[name]
+    cluster = connect(name, settings.shared, interval).cluster
+    try:
+        answer: Mapping[JobId, JobStatus] = cluster.status()
+    except UnexpectedOutput as error:
+        sys.stderr.write(f"hpc-bridge: some jobs could not be read: {error}\n")
+        answer = error.readable
+    ours = [
+        status
+        for status in answer.values()
+        if is_submission_id(status.name) and (all_ or not status.state.is_terminal)
+    ]
+    lines = job_lines(ours, settings.shared, cluster.scheduler)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(line) for line in lines], default=_text) + "\n")
+    elif sys.stdout.isatty():
+        Console().print(_table(lines) if lines else "no jobs")
+    else:
+        sys.stdout.write(aligned(lines))
+
+
+def job_lines(statuses: Iterable[JobStatus], shared: Path, scheduler: Scheduler) -> list[JobLine]:
+    """In the order of submission; names of flow runs only when the server answers."""
+    found = []
+    journals: dict[str, dict[str, Any]] = {}
+    for status in sorted(statuses, key=_order):
+        if status.name not in journals:
+            journals[status.name] = _journal(RunDirectory(shared / "runs" / status.name))
+        found.append((status, journals[status.name]))
+    ids = {run for status, journal in found if (run := _flow_run_id(status, journal))}
+    names = _names({UUID(run) for run in ids})
+    return [_line(status, journal, shared, scheduler, names) for status, journal in found]
+
+
+def aligned(lines: Iterable[JobLine]) -> str:
+    """Columns with blanks between them, empty cells as ``-``, for other programs and for logs."""
+    columns = [field.name for field in fields(JobLine) if field.name != "meaning"]
+    rows = [columns]
+    rows += [[_text(getattr(line, column)) or "-" for column in columns] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in rows
+    )
+
+
+def _line(
+    status: JobStatus,
+    journal: dict[str, Any],
+    shared: Path,
+    scheduler: Scheduler,
+    names: Mapping[UUID, str],
+) -> JobLine:
+    element = _element(status)
+    run = RunDirectory(shared / "runs" / status.name)
+    flow_run_id = _flow_run_id(status, journal)
+    reason = scheduler.explain_reason(status)
+    return JobLine(
+        job_id=str(status.job_id),
+        state=str(status.state),
+        reason=reason.word if reason else "",
+        meaning=reason.meaning if reason else "",
+        start=status.started or status.estimated_start,
+        partition=journal.get("spec", {}).get("partition", ""),
+        nodes=status.nodes or "",
+        submission=status.name,
+        element=element,
+        flow_run=names.get(UUID(flow_run_id), "") if flow_run_id else "",
+        flow_run_id=flow_run_id,
+        output=str(run.output(element)),
+    )
+
+
+def _table(lines: Iterable[JobLine]) -> Table:
+    table = Table()
+    for column in ("job", "state", "start", "partition", "flow run", "output"):
+        table.add_column(column, overflow="fold")  # an id is only good whole
+    for line in lines:
+        state = f"{line.state} ({line.reason})\n{line.meaning}" if line.reason else line.state
+        run = f"{line.flow_run}\n{line.flow_run_id}" if line.flow_run else line.flow_run_id
+        start = line.start.astimezone().strftime("%m-%d %H:%M:%S") if line.start else ""
+        table.add_row(line.job_id, state, start, line.partition, run, line.output)
+    return table
+
+
+def _order(status: JobStatus) -> tuple[str, int]:
+    return status.name, _element(status)
+
+
+def _element(status: JobStatus) -> int:
+    return int(status.job_id.value.partition("_")[2] or 0)
+
+
+def _journal(run: RunDirectory) -> dict[str, Any]:
+    try:
+        return run.read_submission()
+    except (OSError, json.JSONDecodeError):  # of another shared directory
+        return {}
+
+
+def _flow_run_id(status: JobStatus, journal: dict[str, Any]) -> str:
+    return str(journal.get("flow_runs", {}).get(str(_element(status)), ""))
+
+
+def _names(ids: set[UUID]) -> dict[UUID, str]:
+    if not ids:
+        return {}
+    try:
+        return {run.id: run.name for run in flow_runs(ids).values()}
+    except ServerUnreachable as error:
+        sys.stderr.write(f"hpc-bridge: names of flow runs are not known: {error}\n")
+        return {}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return str(value) if value is not None else ""

@@ -1,0 +1,89 @@
+"""``hpc-bridge reconcile``: what a worker does when it starts, once and for every pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from rich.console import Console
+
+from hpc_bridge.errors import HPCBridgeError, ServerUnreachable, SettingsError
+from hpc_bridge.journal import prepare_shared_directory
+from hpc_bridge.settings import load_settings
+from hpc_bridge.tracking.adoption import find_jobs, index_older_runs, orphans
+from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.keeper import Keeper
+
+
+def reconcile(console: Console) -> int:
+    """Give every flow run the state that its job's records call for; returns the exit code."""
+    if get_current_settings().api.url is None:
+        raise SettingsError("there is no Prefect server: set PREFECT_API_URL to the shared server")
+    shared = prepare_shared_directory(load_settings().shared)
+    try:
+        counts = asyncio.run(_reconcile(shared, console))
+    except httpx.TransportError as error:
+        raise ServerUnreachable(f"the Prefect server does not answer: {error}") from error
+    if not counts:
+        console.print("Nothing to do: every submission's end is told, or a process looks after it.")
+    return 1 if counts["failed"] else 0
+
+
+async def _reconcile(shared: Path, console: Console) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    await asyncio.to_thread(index_older_runs, shared)
+    found = await asyncio.to_thread(lambda: list(orphans(shared, lambda *_: True)))
+    async with get_client() as client:
+        keeper = Keeper(client)
+        jobs: list[TrackedJob] = []
+        for orphan in found:
+            try:
+                jobs += await _jobs_of(orphan, counts, console)
+            except (HPCBridgeError, OSError, ValueError) as error:
+                counts["failed"] += 1
+                console.print(f"{orphan.run.submission_id}: {error}", style="red")
+        with console.status(f"asking the scheduler about {len(jobs)} jobs ..."):
+            outcomes = await asyncio.gather(*(_bring_up(keeper, client, job) for job in jobs))
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        counts[outcome] += 1
+        console.print(f"job {job.job_id} ({job.run.submission_id}): {outcome}", highlight=False)
+    return counts
+
+
+async def _jobs_of(orphan: Any, counts: Counter[str], console: Console) -> list[TrackedJob]:
+    jobs = await asyncio.to_thread(find_jobs, orphan)
+    if jobs is None:
+        counts["on its way"] += 1
+        console.print(f"{orphan.run.submission_id}: may still be on its way; try again in a while")
+        return []
+    if not jobs:
+        await asyncio.to_thread(orphan.run.close)
+    return jobs
+
+
+async def _bring_up(keeper: Keeper, client: PrefectClient, job: TrackedJob) -> str:
+    """Until the job's flow run is told, or its job is seen to live."""
+    try:
+        flow_run = await client.read_flow_run(job.flow_run_id)
+    except ObjectNotFound:
+        await asyncio.to_thread(job.run.settle, job.element, flow_state=None)
+        return "its flow run has been deleted"
+    if flow_run.infrastructure_pid != str(job.reference):
+        await client.update_flow_run(flow_run.id, infrastructure_pid=str(job.reference))
+    lives = asyncio.Event()
+    follow = asyncio.ensure_future(keeper.follow(job, lives.set))
+    seen = asyncio.ensure_future(lives.wait())
+    await asyncio.wait({follow, seen}, return_when=asyncio.FIRST_COMPLETED)
+    seen.cancel()
+    if follow.done():
+        state = follow.result()
+        return f"its flow run is {state.name}" if state is not None else "its flow run is gone"
+    follow.cancel()
+    await asyncio.gather(follow, return_exceptions=True)
+    return "lives"

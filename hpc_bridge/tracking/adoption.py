@@ -1,0 +1,155 @@
+"""Taking over the submissions that nobody looks after any more."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hpc_bridge.cluster import Cluster
+from hpc_bridge.connections import connect
+from hpc_bridge.errors import CommandNotFound, HPCBridgeError
+from hpc_bridge.jobs import JobId
+from hpc_bridge.journal import FORMAT, RunDirectory, is_submission_id, submission_time
+from hpc_bridge.settings import POLL_INTERVAL, SchedulerName
+from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.resubmission import resubmit
+
+logger = logging.getLogger(__name__)
+
+_IN_FLIGHT = timedelta(seconds=20)
+"""A submission whose process was killed may still be taken by the scheduler for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A submission whose claim this process has just taken."""
+
+    run: RunDirectory
+    submission: dict[str, Any]
+
+
+def orphans(shared: Path, wanted: Callable[[str, dict[str, Any]], bool]) -> Iterator[Orphan]:
+    """Claim the live submissions that are ``wanted`` and that no living process looks after.
+
+    Blocks. ``wanted`` is asked with the submission's id and content; directories that cannot be
+    read are left to a later time.
+    """
+    claims = claims_on(shared)
+    for name in _live(shared):
+        run = RunDirectory(shared / "runs" / name)
+        try:
+            submission = run.read_submission()
+            if submission["format"] > FORMAT:
+                logger.warning(
+                    "%s was written by a newer version of hpc-bridge and is left alone", run.path
+                )
+            elif (
+                not _is_led_to(shared, submission) and wanted(name, submission) and claims.take(run)
+            ):
+                yield Orphan(run, submission)
+        except FileNotFoundError:
+            _forget_unwritten(run)
+        except (HPCBridgeError, OSError, ValueError, KeyError) as error:
+            logger.warning("%s cannot be adopted now: %s", run.path, error)
+
+
+def find_jobs(
+    orphan: Orphan,
+    *,
+    poll_interval: float | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> list[TrackedJob] | None:
+    """The jobs of a submission, found by its name when their id was not noted. Blocks.
+
+    A submission that never reached the scheduler is submitted now. None while that may still be
+    on its way. Raises the CommandErrors.
+    """
+    run = orphan.run
+    submission = run.read_submission()  # an earlier try may have got as far as noting the job
+    scheduler: SchedulerName = submission["scheduler"]
+    connection = connect(scheduler, run.shared, poll_interval or POLL_INTERVAL[scheduler])
+    if submission.get("job_id") is None:
+        job_id = _job_id(run, submission, connection.cluster)
+        if job_id is not None:
+            run.write_submission(submission | {"job_id": str(job_id)})
+        elif now() - submission_time(run.submission_id) < _IN_FLIGHT:
+            return None
+        elif submission["format"] == 1:
+            return []  # that version left what was refused in this form too
+        else:
+            logger.warning("%s was never submitted; submitting it now", run.submission_id)
+            resubmit(run, connection)
+    return tracked_jobs(run, connection)
+
+
+def _job_id(run: RunDirectory, submission: dict[str, Any], cluster: Cluster) -> JobId | None:
+    """By its name in the queue, by its own word, or by its name in the records."""
+    elements = [int(element) for element in submission["flow_runs"]]
+    if found := cluster.find(run.submission_id):
+        return cluster.scheduler.array_id(found[0].job_id)
+    for element in elements:
+        if (claimant := run.claimant(element)) is not None:
+            return cluster.scheduler.array_id(JobId(claimant))
+    begun = submission_time(run.submission_id)
+    try:
+        found = cluster.find_history(run.submission_id, begun - timedelta(hours=1))
+    except CommandNotFound as error:
+        logger.info("There are no job records here: %s", error)
+    if found:
+        return cluster.scheduler.array_id(found[0].job_id)
+    if any(run.newest_attempt(element) for element in elements):
+        raise HPCBridgeError(f"{run.path} has run, but the scheduler knows no such job")
+    return None
+
+
+def index_older_runs(shared: Path) -> int:
+    """Mark run directories of format 1, which had no index, as live; returns how many."""
+    marked = 0
+    for path in (shared / "runs").glob("hb*"):
+        run = RunDirectory(path)
+        live = shared / "live" / path.name
+        try:
+            submission = json.loads((path / "submission.json").read_bytes())
+            if submission["format"] != 1 or live.exists():
+                continue
+            if not all(run.settled(int(element)) for element in submission["flow_runs"]):
+                live.parent.mkdir(mode=0o700, exist_ok=True)
+                live.touch(mode=0o600)
+                marked += 1
+        except (OSError, ValueError, KeyError):
+            continue  # it was never complete
+    return marked
+
+
+def _live(shared: Path) -> list[str]:
+    try:
+        names = [path.name for path in (shared / "live").iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if is_submission_id(name))
+
+
+def _is_led_to(shared: Path, submission: dict[str, Any]) -> bool:
+    """Whether it goes on with a flow run whose earlier job still leads to it: see continuation."""
+    earlier = RunDirectory(shared / "runs" / str(submission.get("continues")))
+    flow_run_id = submission["flow_runs"].get("0")
+    try:
+        flow_runs = earlier.read_submission()["flow_runs"]
+    except FileNotFoundError:
+        return False
+    return any(
+        of == flow_run_id and earlier.settled(int(element)) is None
+        for element, of in flow_runs.items()
+    )
+
+
+def _forget_unwritten(run: RunDirectory) -> None:
+    """Its process died before the journal was written, and so before anything was submitted."""
+    if datetime.now(UTC) - submission_time(run.submission_id) > timedelta(hours=1):
+        run.close()

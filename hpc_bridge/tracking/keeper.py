@@ -1,0 +1,167 @@
+"""All the jobs that one process looks after, and what is asked for them together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+
+from hpc_bridge.connections import Connection
+from hpc_bridge.jobs import JobId, JobStatus
+from hpc_bridge.jobs.usage import JobUsage
+from hpc_bridge.reference import JobReference
+from hpc_bridge.tracking.batching import Batch
+from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.continuation import continuation
+from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+SERVE_SECONDS = 10.0
+LEASE_RENEWAL_SECONDS = 60.0
+LEASE_SECONDS = 300.0
+_WINDOW = 0.2
+_RUNS_PER_QUESTION = 200
+_USAGE_MARGIN = timedelta(hours=1)
+
+
+class Keeper:
+    """The trackers of one process, for one Prefect server.
+
+    However many jobs there are, one question to the server finds those that are being cancelled,
+    and cancelling jobs or asking for their usage is one command for all that want it at the time.
+    """
+
+    def __init__(self, client: PrefectClient) -> None:
+        self.client = client
+        self._trackers: dict[tuple[str, int], Tracker] = {}
+        self._cancels: dict[tuple[int, bool], Batch[JobId, bool]] = {}
+        self._usages: dict[int, Batch[JobReference, JobUsage]] = {}
+
+    def find(self, flow_run_id: UUID) -> Tracker | None:
+        """The tracker of a flow run, when this process looks after it."""
+        for tracker in self._trackers.values():
+            if tracker.job.flow_run_id == flow_run_id:
+                return tracker
+        return None
+
+    def keeps(self, submission_id: str) -> bool:
+        """Whether this process looks after any job of a submission."""
+        return any(
+            submission_id in (key[0], tracker.job.run.submission_id)
+            for key, tracker in list(self._trackers.items())  # other threads ask too
+        )
+
+    def __len__(self) -> int:
+        return len(self._trackers)
+
+    async def follow(
+        self, job: TrackedJob, on_first_news: Callable[[], None] = lambda: None
+    ) -> State[Any] | None:
+        """Look after a job until its flow run is told; see ``Tracker.follow``.
+
+        ``on_first_news`` is called when the flow run says what the scheduler said first of the job.
+        """
+        key = job.run.submission_id, job.element
+        tracker = self._trackers[key] = Tracker(self, job, on_first_news)
+        try:
+            return await tracker.follow()
+        finally:
+            self._trackers.pop(key, None)
+            if not self.keeps(job.run.submission_id):
+                # Not in a thread: those may have ended before an interpreter does.
+                claims_on(job.run.shared).release(job.run)
+
+    async def serve(self) -> None:
+        """Notice cancellations and keep concurrency slots, for ever."""
+        for turn in itertools.count():
+            try:
+                await self.look_for_cancelling()
+                if turn % int(LEASE_RENEWAL_SECONDS / SERVE_SECONDS) == 0:
+                    await self._renew_leases()
+            except httpx.HTTPError as error:
+                logger.info("The Prefect server cannot be asked now: %s", error)
+            await asyncio.sleep(min((SERVE_SECONDS, *self._intervals())))
+
+    def _intervals(self) -> Iterable[float]:
+        return (tracker.job.connection.poll_interval for tracker in self._trackers.values())
+
+    async def look_for_cancelling(self) -> None:
+        """Tell the trackers of runs that are to be cancelled."""
+        trackers = {tracker.job.flow_run_id: tracker for tracker in self._trackers.values()}
+        for ids in _chunks(list(trackers)):
+            cancelling = FlowRunFilter(
+                id=FlowRunFilterId(any_=list(ids)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+            )
+            for flow_run in await self.client.read_flow_runs(flow_run_filter=cancelling):
+                trackers[flow_run.id].cancel()
+
+    async def _renew_leases(self) -> None:
+        """A deployment's slot is taken when its run becomes Pending, and lapses in minutes."""
+        for tracker in list(self._trackers.values()):
+            if tracker.lease is None or tracker.has_started:
+                continue
+            try:
+                await self.client.renew_concurrency_lease(tracker.lease, LEASE_SECONDS)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in (404, 410):
+                    raise
+                logger.warning(
+                    "Flow run %s has lost its concurrency slot while its job waited",
+                    tracker.job.flow_run_id,
+                )
+                tracker.lease = None
+
+    async def cancel_job(self, job: TrackedJob, *, only_waiting: bool) -> None:
+        """Cancel at the scheduler; raises the CommandErrors."""
+        key = id(job.connection), only_waiting
+        if key not in self._cancels:
+            call = partial(_cancel, job.connection, only_waiting)
+            self._cancels[key] = Batch(call, window=_WINDOW)
+        await self._cancels[key].ask(job.job_id)
+
+    async def usage(self, job: TrackedJob) -> JobUsage | None:
+        """What the scheduler has recorded of a job; raises the CommandErrors."""
+        key = id(job.connection)
+        if key not in self._usages:
+            self._usages[key] = Batch(partial(_usage, job.connection), window=_WINDOW)
+        return await self._usages[key].ask(job.reference)
+
+    async def continuation(self, job: TrackedJob, status: JobStatus) -> TrackedJob | None:
+        """The next submission of a flow that goes on after its walltime."""
+        return await continuation(self.client, job, status)
+
+
+def _cancel(connection: Connection, only_waiting: bool, jobs: Sequence[JobId]) -> dict[JobId, bool]:
+    connection.cluster.cancel(jobs, only_waiting=only_waiting)
+    return dict.fromkeys(jobs, True)
+
+
+def _usage(
+    connection: Connection, references: Sequence[JobReference]
+) -> Mapping[JobReference, JobUsage]:
+    since = min(reference.submitted for reference in references) - _USAGE_MARGIN
+    found = connection.cluster.usage([reference.job_id for reference in references], since)
+    return {ref: found[ref.job_id] for ref in references if ref.job_id in found}
+
+
+def _chunks(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
+    for start in range(0, len(ids), _RUNS_PER_QUESTION):
+        yield list(ids[start : start + _RUNS_PER_QUESTION])

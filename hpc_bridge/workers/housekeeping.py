@@ -1,0 +1,183 @@
+"""What a worker does besides submitting: it takes over what others left, and clears up."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.logging import get_logger
+from prefect.states import Scheduled
+from prefect.utilities.engine import propose_state
+
+from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.journal import RunDirectory
+from hpc_bridge.settings import load_settings
+from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
+from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.labels import label_flow_run
+from hpc_bridge.tracking.retention import sweep
+
+if TYPE_CHECKING:
+    from hpc_bridge.workers.base import BatchWorker
+
+logger = get_logger("hpc_bridge")
+
+_STUCK = timedelta(seconds=60)
+"""A run that was taken from the queue of its pool has a run directory long before."""
+_SWEEP_SECONDS = 86400.0
+
+
+class Housekeeping:
+    """One worker's; of several workers of a pool one alone clears up.
+
+    1. Submissions of the pool that no living process looks after are adopted, once an interval.
+    2. A run that was taken from the pool by a worker that died before it made a run directory goes
+       back to the pool.
+    3. Run directories whose retention is over are removed, once a day.
+    """
+
+    def __init__(self, worker: BatchWorker, shared: Path, interval: float) -> None:
+        self._worker = worker
+        self._shared = shared
+        self._interval = interval
+        self._waiting: dict[str, Orphan] = {}
+        self._swept = float("-inf")
+
+    async def serve(self) -> None:
+        """For ever; a round that fails is repeated."""
+        for turn in itertools.count():
+            try:
+                if turn == 0:
+                    await asyncio.to_thread(index_older_runs, self._shared)
+                await self._adopt()
+                if await asyncio.to_thread(self._leads):
+                    await self._give_back()
+                    await self._sweep()
+            except (httpx.HTTPError, HPCBridgeError, OSError) as error:
+                logger.warning("What earlier workers left cannot be looked at now: %s", error)
+            await asyncio.sleep(self._interval)
+
+    async def _adopt(self) -> None:
+        found = await asyncio.to_thread(lambda: list(orphans(self._shared, self._is_wanted)))
+        self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
+        for orphan in list(self._waiting.values()):
+            try:
+                jobs = await asyncio.to_thread(find_jobs, orphan, poll_interval=self._interval)
+            except (HPCBridgeError, OSError, ValueError) as error:
+                logger.warning("%s cannot be adopted yet: %s", orphan.run.path, error)
+                continue
+            if jobs is None:
+                continue
+            del self._waiting[orphan.run.submission_id]
+            if not jobs:
+                await asyncio.to_thread(orphan.run.close)
+            for job in jobs:
+                await self._take_on(job)
+
+    def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
+        pool = submission.get("work_pool", self._worker.work_pool.name)
+        return (
+            pool == self._worker.work_pool.name
+            and submission_id not in self._waiting
+            and not self._worker.keeper.keeps(submission_id)
+            and not any(
+                UUID(flow_run_id) in self._worker.submitting
+                for flow_run_id in submission["flow_runs"].values()
+            )
+        )
+
+    async def _take_on(self, job: TrackedJob) -> None:
+        try:
+            flow_run = await self._worker.client.read_flow_run(job.flow_run_id)
+            if flow_run.infrastructure_pid != str(job.reference):
+                await self._worker.client.update_flow_run(
+                    flow_run.id, infrastructure_pid=str(job.reference)
+                )
+            await label_flow_run(self._worker.client, job)
+        except ObjectNotFound:
+            logger.info("The flow run of job %s has been deleted", job.job_id)
+            await asyncio.to_thread(job.run.settle, job.element, flow_state=None)
+            return
+        except httpx.HTTPError as error:  # the job must not be left to nobody
+            logger.warning("Job %s could not be noted: %s", job.job_id, error)
+        logger.info("Adopted job %s of flow run %s", job.job_id, job.flow_run_id)
+        self._worker.adopt(job)
+
+    def _leads(self) -> bool:
+        folder = self._shared / "trackers" / f"pool-{self._worker.work_pool.id}"
+        claims = claims_on(self._shared)
+        claims.living()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return claims.take(RunDirectory(folder))
+
+    async def _give_back(self) -> None:
+        """Runs that a worker took from the pool and died with."""
+        pending = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
+        )
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
+        runs = await self._worker.client.read_flow_runs(
+            flow_run_filter=pending, work_pool_filter=pool
+        )
+        homeless = [run for run in runs if run.infrastructure_pid is None]
+        if not homeless:
+            return
+        dead = await asyncio.to_thread(claims_on(self._shared).dead_workers)
+        submitted = await asyncio.to_thread(self._submitted)
+        for run in homeless:
+            if str(run.id) not in submitted and self._is_stuck(run, dead):
+                await self._reschedule(run)
+
+    def _is_stuck(self, run: FlowRun, dead: Iterable[str]) -> bool:
+        state = run.state
+        if state is None or run.id in self._worker.submitting:
+            return False
+        taken_by = f"{self._worker.work_pool.name}/{run.labels.get('prefect.worker.name')}"
+        return taken_by in dead or datetime.now(UTC) - state.timestamp > _STUCK
+
+    def _submitted(self) -> set[str]:
+        """Flow runs that have a run directory whose end is not told."""
+        found: set[str] = set()
+        for path in (self._shared / "live").glob("hb*"):
+            try:
+                submission = RunDirectory(self._shared / "runs" / path.name).read_submission()
+            except (OSError, ValueError):
+                continue
+            found.update(submission["flow_runs"].values())
+        return found
+
+    async def _reschedule(self, run: FlowRun) -> None:
+        message = "The process that was to submit this run ended before it did."
+        state: State[Any] = Scheduled(name="Rescheduled", message=message)
+        logger.warning("Flow run %r goes back to the pool: its worker died", run.name)
+        try:
+            await propose_state(self._worker.client, state, flow_run_id=run.id)
+        except (Abort, Pause) as refusal:
+            logger.info("Flow run %r stays as it is: %s", run.name, refusal)
+
+    async def _sweep(self) -> None:
+        if time.monotonic() - self._swept < _SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        retention = load_settings().retention
+        if retention is not None:
+            swept = await asyncio.to_thread(sweep, self._shared, retention)
+            if swept.count:
+                logger.info("Removed %d run directories (%d bytes)", swept.count, swept.bytes)

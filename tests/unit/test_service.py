@@ -1,0 +1,99 @@
+"""Unit files that keep a worker running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpc_bridge.cli.service import scrontab_entry, systemd_unit
+from hpc_bridge.errors import InvalidJobSpec
+
+ODD = "we\"ird $HOME `id` 50% \\x 'quoted'"
+
+
+def entry(pool: str = "slurm-me", **options: str | None) -> str:
+    given = {"partition": None, "account": None, "walltime": "1d", **options}
+    return scrontab_entry(pool, given.pop("name", None), Path("/shared/50%"), **given)  # type: ignore[arg-type]
+
+
+def line(text: str, start: str) -> str:
+    [found] = [line for line in text.splitlines() if line.startswith(start)]
+    return found
+
+
+@pytest.mark.parametrize("pool", ["slurm-me", ODD])
+def test_systemd_takes_the_unit(tmp_path: Path, pool: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    path = tmp_path / "hpc-bridge-worker.service"
+    path.write_text(systemd_unit(pool, pool))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", str(path)],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_values_are_quoted_for_systemd() -> None:
+    command = line(systemd_unit(ODD, None), "ExecStart=")
+    assert '--pool "we\\"ird $$HOME `id` 50%% \\\\x \'quoted\'"' in command
+    assert command.startswith(f'ExecStart="{sys.executable}" -m prefect worker start --type slurm ')
+
+
+def test_values_are_quoted_for_the_shell_of_scrontab() -> None:
+    text = entry(ODD, name="a b")
+    command = line(text, "*/5 * * * * ").removeprefix("*/5 * * * * ")
+    before, _, start = command.partition("exec ")
+    assert before.startswith("set -a; . ~/.config/hpc-bridge/worker.env; PATH=")
+    show = f"printf '%s\\n' {start}"
+    done = subprocess.run(["sh", "-c", show], capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()
+    assert words[words.index("--pool") + 1] == ODD
+    assert words[words.index("--name") + 1] == "a b"
+
+
+def test_two_workers_of_a_pool_wait_for_each_other_in_scrontab() -> None:
+    text = entry(partition="service", account="lab", walltime="12h")
+    options = [line for line in text.splitlines() if line.startswith("#SCRON")]
+    for option in (
+        "#SCRON --job-name=hpc-bridge-worker-slurm-me",
+        "#SCRON --dependency=singleton",
+        "#SCRON --partition=service",
+        "#SCRON --account=lab",
+        "#SCRON --time=12:00:00",
+        "#SCRON --open-mode=append",
+        "#SCRON --output=/shared/50%%/worker-slurm-me.log",
+    ):
+        assert option in options
+
+
+def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
+    assert "--partition" not in entry()
+    assert "--account" not in entry()
+
+
+@pytest.mark.parametrize("text", [systemd_unit("p", None), entry()])
+def test_no_secret_is_in_the_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "worker.env" in text
+    assert "PREFECT_API_KEY='...'" in text
+    assert os.environ["PREFECT_API_URL"] not in text
+
+
+@pytest.mark.parametrize("make", [systemd_unit, lambda pool, name: entry(pool, name=name)])
+@pytest.mark.parametrize(("pool", "name"), [("a\nExecStart=x", "n"), ("p", "a\nb")])
+def test_a_line_break_is_refused(make: object, pool: str, name: str) -> None:
+    with pytest.raises(InvalidJobSpec, match="line break"):
+        make(pool, name)  # type: ignore[operator]
+
+
+def test_a_wrong_walltime_is_refused_by_name() -> None:
+    with pytest.raises(InvalidJobSpec, match="walltime: '90' is not a walltime"):
+        entry(walltime="90")
