@@ -8,7 +8,10 @@
         <element>/                          one flow run: 0, or the index in a job array
             bundle.json  files.zip  job.out
             <attempt>/exit.json             made by the job itself, as is the folder: its claim
+            relayed.json                    how far the output has been sent to the server
+            continued.json                  the submission in which the flow run goes on
             settled.json                    the end has been told to the server
+        tracker.<n>                         who looks after the submission
 
 Every file is written aside and renamed, so that a reader sees all of it or none. Format 1 kept the
 bundle beside the script; it is still read.
@@ -164,8 +167,10 @@ class RunDirectory:
         self.write("submission.json", content)
 
     def read_submission(self) -> dict[str, Any]:
-        """What ``write_submission`` wrote."""
-        stored: dict[str, Any] = json.loads((self.path / "submission.json").read_bytes())
+        """What ``write_submission`` wrote; raises OSError, and ValueError when it is damaged."""
+        stored = json.loads((self.path / "submission.json").read_bytes())
+        if not isinstance(stored, dict):
+            raise ValueError(f"{self.path / 'submission.json'} is damaged")
         return stored
 
     def settle(self, element: int, **what: Any) -> None:
@@ -189,6 +194,11 @@ class RunDirectory:
     def close(self) -> None:
         """Nothing is to be done here any more."""
         (self.shared / "live" / self.submission_id).unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Something is to be done here all the same; raises SharedDirectoryError."""
+        with shared_directory_errors(self.shared):
+            (self.shared / "live" / self.submission_id).touch(mode=0o600)
 
     def exit_record(self, element: int = 0) -> ExitRecord | None:
         """The newest attempt's own record; None while it has left none."""

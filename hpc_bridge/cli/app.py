@@ -100,6 +100,18 @@ def jobs(
 
 
 @app.command
+def reconcile() -> None:
+    """Give every flow run the state that its job's records call for, as a worker does.
+
+    For runs whose script or worker has ended. Live jobs go on; what never reached the scheduler is
+    submitted. Exit code 1 when something could not be told.
+    """
+    from hpc_bridge.cli.reconcile import reconcile as reconcile_now
+
+    sys.exit(reconcile_now(Console()))
+
+
+@app.command
 def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
     """Remove the files of runs that ended long ago, and bundles that no run needs any more.
 

@@ -216,7 +216,7 @@ class SlurmScheduler(Scheduler):
         """Elements that were cancelled one by one before they started.
 
         They leave the queue, and the record that an array's waiting elements share, without a trace
-        (seen on 22.05, 24.11 and 26.05); every other element is in one record or another of its array.
+        (seen on 22.05, 24.11 and 26.05); every other one is in one record or another of its array.
         """
         arrays = {self.array_id(job): status for job, status in found.items()}
         return {

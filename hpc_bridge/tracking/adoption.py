@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,15 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import connect
-from hpc_bridge.errors import CommandNotFound, HPCBridgeError
-from hpc_bridge.jobs import JobId
+from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.journal import FORMAT, RunDirectory, is_submission_id, submission_time
 from hpc_bridge.settings import POLL_INTERVAL, SchedulerName
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
-from hpc_bridge.tracking.resubmission import resubmit
+from hpc_bridge.tracking.resubmission import noted_or_found, resubmit
 
 logger = logging.getLogger(__name__)
 
@@ -68,44 +65,21 @@ def find_jobs(
     """The jobs of a submission, found by its name when their id was not noted. Blocks.
 
     A submission that never reached the scheduler is submitted now. None while that may still be
-    on its way. Raises the CommandErrors.
+    on its way. Raises the CommandErrors and SharedDirectoryError.
     """
-    run = orphan.run
-    submission = run.read_submission()  # an earlier try may have got as far as noting the job
+    run, submission = orphan.run, orphan.submission
     scheduler: SchedulerName = submission["scheduler"]
     connection = connect(scheduler, run.shared, poll_interval or POLL_INTERVAL[scheduler])
-    if submission.get("job_id") is None:
-        job_id = _job_id(run, submission, connection.cluster)
-        if job_id is not None:
-            run.write_submission(submission | {"job_id": str(job_id)})
-        elif now() - submission_time(run.submission_id) < _IN_FLIGHT:
+    if noted_or_found(run, connection.cluster) is None:
+        if now() - submission_time(run.submission_id) < _IN_FLIGHT:
             return None
-        elif submission["format"] == 1:
+        if submission["format"] == 1:
             return []  # that version left what was refused in this form too
-        else:
-            logger.warning("%s was never submitted; submitting it now", run.submission_id)
-            resubmit(run, connection)
+        logger.warning("%s was never submitted; submitting it now", run.submission_id)
+        resubmit(run, connection)
+    if run.read_submission().get("job_id") is None:
+        return None  # the shared directory is full: the job is found again by its name
     return tracked_jobs(run, connection)
-
-
-def _job_id(run: RunDirectory, submission: dict[str, Any], cluster: Cluster) -> JobId | None:
-    """By its name in the queue, by its own word, or by its name in the records."""
-    elements = [int(element) for element in submission["flow_runs"]]
-    if found := cluster.find(run.submission_id):
-        return cluster.scheduler.array_id(found[0].job_id)
-    for element in elements:
-        if (claimant := run.claimant(element)) is not None:
-            return cluster.scheduler.array_id(JobId(claimant))
-    begun = submission_time(run.submission_id)
-    try:
-        found = cluster.find_history(run.submission_id, begun - timedelta(hours=1))
-    except CommandNotFound as error:
-        logger.info("There are no job records here: %s", error)
-    if found:
-        return cluster.scheduler.array_id(found[0].job_id)
-    if any(run.newest_attempt(element) for element in elements):
-        raise HPCBridgeError(f"{run.path} has run, but the scheduler knows no such job")
-    return None
 
 
 def index_older_runs(shared: Path) -> int:
@@ -115,7 +89,7 @@ def index_older_runs(shared: Path) -> int:
         run = RunDirectory(path)
         live = shared / "live" / path.name
         try:
-            submission = json.loads((path / "submission.json").read_bytes())
+            submission = run.read_submission()
             if submission["format"] != 1 or live.exists():
                 continue
             if not all(run.settled(int(element)) for element in submission["flow_runs"]):

@@ -81,7 +81,9 @@ def _ending(status: JobStatus, record: ExitRecord | None) -> str:
     node = status.nodes or (record.node if record else "")
     where = f" on {node}" if node else ""
     # The job's own record first: sacct before 26.05 takes 128 from higher codes (143 is "15:0").
-    code = record.exit_code if record is not None else status.exit_code
+    # Of a job that Slurm ended itself its code says nothing (NODE_FAIL 1:0, TIMEOUT 0:0).
+    own = status.exit_code if status.state is JobState.FAILED else None
+    code = record.exit_code if record is not None else own
     number = record.signal if record is not None and record.signal else status.signal
     if number and status.state is not JobState.OUT_OF_MEMORY:  # where Slurm says signal 125
         word = status.scheduler_state or "gone from the queue"

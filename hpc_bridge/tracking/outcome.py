@@ -83,7 +83,7 @@ async def _propose(
     proposed = to_state_create(state)
     proposed.state_details.flow_run_id = flow_run_id
     proposed.state_details.transition_id = uuid5(
-        NAMESPACE_URL, f"hpc-bridge:{flow_run_id}:{status.job_id}:{status.ended}:{state.name}"
+        NAMESPACE_URL, f"hpc-bridge:{flow_run_id}:{status.job_id}:{state.name}"
     )
     await client.request(
         "POST",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import Connection
-from hpc_bridge.errors import HPCBridgeError, SharedDirectoryError
+from hpc_bridge.errors import CommandNotFound, HPCBridgeError, SharedDirectoryError
 from hpc_bridge.jobs import JobId
-from hpc_bridge.journal import RunDirectory, shared_directory_errors
+from hpc_bridge.journal import RunDirectory, shared_directory_errors, submission_time
 from hpc_bridge.script import plain_job
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
@@ -46,13 +47,18 @@ def submit_again(job: TrackedJob, submission_id: str, *, resubmissions: int) -> 
     CommandErrors and SharedDirectoryError.
     """
     run = RunDirectory(job.run.shared / "runs" / submission_id)
-    if not run.path.exists():
+    if run.path.exists():
+        run.reopen()
+    else:
         run = RunDirectory.create(job.run.shared, submission_id)
     claims_on(run.shared).take(run)
     try:
-        if not (run.path / "submission.json").exists():
+        job_id = None
+        if (run.path / "submission.json").exists():
+            job_id = noted_or_found(run, job.connection.cluster)
+        else:
             _copy(job, run, resubmissions)
-        job_id = _noted_or_found(run, job.connection) or resubmit(run, job.connection)
+        job_id = job_id or resubmit(run, job.connection)
     except HPCBridgeError as error:
         if not error.retryable:  # else there may be a job all the same, which its name will find
             run.close()
@@ -75,16 +81,37 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _noted_or_found(run: RunDirectory, connection: Connection) -> JobId | None:
-    noted = run.read_submission()
-    if (job_id := noted.get("job_id")) is not None:
-        return JobId(job_id)
-    found = connection.cluster.find(run.submission_id)
-    if not found:
-        return None
-    job_id = connection.cluster.scheduler.array_id(found[0].job_id)
-    note_job_id(run, noted, job_id)
+def noted_or_found(run: RunDirectory, cluster: Cluster) -> JobId | None:
+    """The job of a submission, noted when it was not; None when the scheduler never had one.
+
+    It is found by its name in the queue, by its own word, or by its name in the records. Raises
+    CommandErrors.
+    """
+    submission = run.read_submission()
+    if (noted := submission.get("job_id")) is not None:
+        return JobId(noted)
+    job_id = _found(run, [int(element) for element in submission["flow_runs"]], cluster)
+    if job_id is not None:
+        note_job_id(run, submission, job_id)
     return job_id
+
+
+def _found(run: RunDirectory, elements: Sequence[int], cluster: Cluster) -> JobId | None:
+    if found := cluster.find(run.submission_id):
+        return cluster.scheduler.array_id(found[0].job_id)
+    for element in elements:
+        if (claimant := run.claimant(element)) is not None:
+            return cluster.scheduler.array_id(JobId(claimant))
+    since = submission_time(run.submission_id) - timedelta(hours=1)
+    try:
+        found = cluster.find_history(run.submission_id, since)
+    except CommandNotFound as error:
+        logger.info("There are no job records here: %s", error)
+    if found:
+        return cluster.scheduler.array_id(found[0].job_id)
+    if any(run.newest_attempt(element) for element in elements):
+        raise HPCBridgeError(f"{run.path} has run, but the scheduler knows no such job")
+    return None
 
 
 def _copy(job: TrackedJob, run: RunDirectory, resubmissions: int) -> None:

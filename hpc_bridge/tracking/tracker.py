@@ -24,6 +24,7 @@ from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.reasons import Clears
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.labels import label_flow_run
 from hpc_bridge.tracking.outcome import is_other_jobs, is_unexplained, settle
 from hpc_bridge.tracking.output import OutputRelay
 from hpc_bridge.tracking.usage import publish_usage, usage_markdown
@@ -38,6 +39,8 @@ LOOK_SECONDS = 5.0
 CANCEL_GRACE_SECONDS = 60.0
 """The node itself gives a cancelled flow 30 s, and its children and hooks come before that."""
 _FIRST_REASON_SECONDS = 1.0
+_RELAY_TRIES = 12
+"""Ten minutes in all; a server that is away for longer does not get the last lines."""
 # Accounting follows the end of a job within seconds, later on a busy site.
 _USAGE_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -114,6 +117,7 @@ class Tracker:
             job.job_id, job.run.submission_id, submitted=job.reference.submitted
         )
         try:
+            await self._safely(label_flow_run(self.client, job))
             if not watched.latest:
                 await self._sleep(watched, _FIRST_REASON_SECONDS)
                 watcher.hurry()
@@ -309,7 +313,10 @@ class Tracker:
                 )
                 await asyncio.sleep(pause)
         self._told.set()
-        await self._safely(self._relay.relay(self.client, final=True))
+        for pause in itertools.islice(_pauses(), _RELAY_TRIES):
+            if await self._relay.relay(self.client, final=True):
+                break
+            await asyncio.sleep(pause)
         if state is not None:
             usage = usage or await self._usage(status, _USAGE_PAUSES[2:])
             await self._safely(self._publish(status, usage))

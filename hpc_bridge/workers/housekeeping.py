@@ -31,7 +31,6 @@ from hpc_bridge.settings import load_settings
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
-from hpc_bridge.tracking.labels import label_flow_run
 from hpc_bridge.tracking.retention import sweep
 
 if TYPE_CHECKING:
@@ -110,7 +109,6 @@ class Housekeeping:
                 await self._worker.client.update_flow_run(
                     flow_run.id, infrastructure_pid=str(job.reference)
                 )
-            await label_flow_run(self._worker.client, job)
         except ObjectNotFound:
             logger.info("The flow run of job %s has been deleted", job.job_id)
             await asyncio.to_thread(job.run.settle, job.element, flow_state=None)

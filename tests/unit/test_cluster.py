@@ -236,3 +236,36 @@ def test_the_login_name_is_asked_for_once() -> None:
     slurm.status()
     slurm.status()
     assert transport.users == 1
+
+
+def records(*jobs: str, word: str = "CANCELLED by 0") -> Completed:
+    moment = "2026-11-21T05:25:03"
+    rows = [(job, "hbabc", word, "0:0", "None", "c1", moment, moment, moment) for job in jobs]
+    return Completed(0, "".join("\x1f".join(row) + "\n" for row in rows), "")
+
+
+SINCE = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_records_are_found_by_name_the_newest_first() -> None:
+    slurm, transport = cluster(records("9", "12_[2-3]", "12_10", "12_1"))
+    found = slurm.find_history("hbabc", SINCE)
+    ids = [status.job_id.value for status in found]
+    assert ids == ["12_1", "12_2", "12_3", "12_10", "9"]
+    assert {"--name=hbabc", "--user=researcher"} <= set(transport.commands[0])
+
+
+def test_history_knows_of_elements_that_left_no_record() -> None:
+    slurm, _ = cluster(records("12_0", "12_[2-3]"), records("13"))
+    found = slurm.history([JobId("12_0"), JobId("12_1")], SINCE)
+    assert found[JobId("12_0")].cancelled_by == "0"
+    missing = found[JobId("12_1")]
+    assert (missing.state, missing.name) == (JobState.CANCELLED, "hbabc")
+    assert set(slurm.history([JobId("12_1"), JobId("14")], SINCE)) == {JobId("13")}
+
+
+def test_usage_is_one_command_for_any_number_of_jobs() -> None:
+    slurm, transport = cluster(NONE)
+    assert slurm.usage([JobId("1"), JobId("2")], SINCE) == {}
+    assert "--jobs=1,2" in transport.commands[0]
+    assert slurm.counters == {"usage": 1}

@@ -268,6 +268,12 @@ def test_the_message_ends_with_the_jobs_last_words() -> None:
     assert message.endswith("Last lines of its output:\nfirst\nlast")
 
 
+def test_the_exit_code_of_a_job_that_slurm_ended_is_not_told() -> None:
+    for state, code in ((JobState.TIMEOUT, 0), (JobState.NODE_FAIL, 1), (JobState.PREEMPTED, 0)):
+        message = final_state(job(state, exit_code=code), None, "", spec()).message or ""
+        assert message.startswith(f"Job 42 ended as {state}.")
+
+
 def test_a_job_that_printed_nothing_says_so() -> None:
     message = final_state(job(JobState.FAILED), None, "", None).message or ""
     assert message.endswith("It printed nothing.")
