@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, overload
@@ -136,7 +139,8 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
             return _run(_outcome(future, return_state))
         except KeyboardInterrupt:
             _say_cancelling(future)
-            future.cancel()
+            with _ignoring_interrupts():
+                future.cancel()
             future.wait()
             raise
 
@@ -327,6 +331,19 @@ async def _outcome(future: BatchFlowRunFuture[Any], return_state: bool) -> Any:
         await future.wait_async()
         return future.state
     return await future.aresult()
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """While the cancellation is sent: one Ctrl-C often comes twice, from terminal and launcher."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _say_cancelling(future: BatchFlowRunFuture[Any]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SITE = ROOT / os.environ.get("HPC_BRIDGE_TEST_SITE", "build/site")
+"""Folder of the Slurm site; another one lets two people test side by side."""
 
 
 def _free_port() -> int:

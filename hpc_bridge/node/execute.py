@@ -167,12 +167,16 @@ def _claim_flow_run(attempt: Attempt, fence: Fence) -> FlowRun | None:
 
 def _why_requeued(attempt: Attempt) -> str:
     """A sentence; Slurm does not tell the job itself why it was requeued."""
+    from hpc_bridge.node.fence import REPLACED
+
     try:
         before = read_exit_record(attempt.before.exit_record)
     except (OSError, ValueError):
         before = None
     if before is None:
         why = "the attempt before left no record, as when its node fails"
+    elif before.flow_state == REPLACED:
+        why = f"the attempt before lived on alone on {before.node} and has ended itself"
     elif before.terminated:
         why = f"the scheduler had ended the attempt before on {before.node}"
     else:

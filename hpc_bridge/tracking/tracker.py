@@ -9,13 +9,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, ObjectNotFound, Pause
-from prefect.logging.loggers import flow_run_logger
+from prefect.logging import get_logger
 from prefect.states import Pending
 from prefect.utilities.engine import propose_state
 
@@ -33,8 +35,9 @@ from hpc_bridge.watcher import WatchedJob
 if TYPE_CHECKING:
     from hpc_bridge.tracking.keeper import Keeper
 
-logger = logging.getLogger(__name__)
+logger = get_logger("hpc_bridge")
 
+LOGGER_NAME = "hpc_bridge"
 LOOK_SECONDS = 5.0
 CANCEL_GRACE_SECONDS = 60.0
 """The node itself gives a cancelled flow 30 s, and its children and hooks come before that."""
@@ -180,7 +183,7 @@ class Tracker:
             self._announced = True
             await self._announce(status)
         elif status.reason != self._reason:
-            self._log_reason(status)
+            await self._log_reason(status)
         self._reason = status.reason
         if self.has_started or self._over:
             self.has_started = self._over = False
@@ -199,13 +202,13 @@ class Tracker:
         self.lease = state.state_details.deployment_concurrency_lease_id
         attempt = await asyncio.to_thread(self.job.run.newest_attempt, self.job.element)
         if state.name in ("Queued", "Requeued"):
-            if self._explained(status):
-                self._log_reason(status)
+            if self._explained(status) not in (state.message or ""):
+                await self._log_reason(status)
         elif attempt is not None:
             await self._requeued(status)
         else:
             await self._propose(queued(self.job, self._explained(status)))
-            self._shout(status)
+            await self._shout(status)
 
     def _explained(self, status: JobStatus) -> str:
         reason = self.job.connection.cluster.scheduler.explain_reason(status)
@@ -216,31 +219,29 @@ class Tracker:
             parts.append(f"Expected to start at {status.estimated_start:%Y-%m-%d %H:%M} UTC.")
         return " ".join(parts)
 
-    def _log_reason(self, status: JobStatus) -> None:
+    async def _log_reason(self, status: JobStatus) -> None:
         if text := self._explained(status):
-            self._log().info("Job %s waits: %s", self.job.job_id, text)
-            self._shout(status)
+            await self._say(logging.INFO, f"Job {self.job.job_id} waits: {text}")
+            await self._shout(status)
 
-    def _shout(self, status: JobStatus) -> None:
+    async def _shout(self, status: JobStatus) -> None:
         """A reason that does not go away by itself must not be overlooked."""
         reason = self.job.connection.cluster.scheduler.explain_reason(status)
-        if reason is not None and reason.clears is Clears.NEVER:
-            self._log().error(
-                "Job %s can never start: %s: %s Cancel the run and submit it with other options.",
-                self.job.job_id,
-                reason.word,
-                reason.meaning,
+        if reason is None:
+            return
+        text = f"{reason.word}: {reason.meaning}"
+        if reason.clears is Clears.NEVER:
+            advice = "Cancel the run and submit it with other options."
+            await self._say(
+                logging.ERROR, f"Job {self.job.job_id} can never start. {text} {advice}"
             )
-        elif reason is not None and reason.clears is Clears.BY_SOMEBODY:
-            self._log().warning(
-                "Job %s waits for somebody to act: %s: %s",
-                self.job.job_id,
-                reason.word,
-                reason.meaning,
+        elif reason.clears is Clears.BY_SOMEBODY:
+            await self._say(
+                logging.WARNING, f"Job {self.job.job_id} waits for somebody to act. {text}"
             )
 
     async def _requeued(self, status: JobStatus) -> None:
-        """The same flow run will run again; the next attempt would say so, but only once it runs."""
+        """The same flow run will run again; the next attempt can only say so once it runs."""
         flow_run = await self.client.read_flow_run(self.job.flow_run_id)
         state = flow_run.state
         if state is None or not (state.is_running() or is_unexplained(state)):
@@ -271,10 +272,10 @@ class Tracker:
         if now - since >= CANCEL_GRACE_SECONDS:
             if self._cancelled_at is None or now - self._cancelled_at >= CANCEL_GRACE_SECONDS:
                 self._cancelled_at = now
-                self._log().warning(
-                    "Job %s still runs %.0f s after its run was cancelled; cancelling the job",
-                    self.job.job_id,
-                    now - since,
+                await self._say(
+                    logging.WARNING,
+                    f"Job {self.job.job_id} still runs {now - since:.0f} s after its run was"
+                    " cancelled; cancelling the job.",
                 )
                 await self._keeper.cancel_job(self.job, only_waiting=False)
         elif status is None or status.state.is_waiting:
@@ -364,8 +365,20 @@ class Tracker:
         except (HPCBridgeError, OSError) as error:
             logger.warning("The end of job %s could not be noted: %s", status.job_id, error)
 
-    def _log(self) -> Any:
-        return flow_run_logger(flow_run_id=self.job.flow_run_id)
+    async def _say(self, level: int, message: str) -> None:
+        """To the flow run's log, at once, and to this process's own.
+
+        Prefect's handler would send it from a thread that may have ended before the interpreter.
+        """
+        logger.log(level, "%s (flow run %s)", message, self.job.flow_run_id)
+        record = LogCreate(
+            name=LOGGER_NAME,
+            level=level,
+            message=message,
+            timestamp=datetime.now(UTC),
+            flow_run_id=self.job.flow_run_id,
+        )
+        await self.client.create_logs([record])
 
 
 def queued(job: TrackedJob, explained: str = "") -> State[Any]:

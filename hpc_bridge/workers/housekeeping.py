@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable
@@ -22,10 +23,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.logging import get_logger
-from prefect.states import Scheduled
+from prefect.states import Crashed, Scheduled
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.errors import HPCBridgeError, SubmissionRefused, TemplateError
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.settings import load_settings
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
@@ -71,6 +72,8 @@ class Housekeeping:
                     await self._sweep()
             except (httpx.HTTPError, HPCBridgeError, OSError) as error:
                 logger.warning("What earlier workers left cannot be looked at now: %s", error)
+            except Exception:  # a file that nobody thought of must not end the worker
+                logger.exception("Looking at what earlier workers left failed")
             await asyncio.sleep(self._interval)
 
     async def _adopt(self) -> None:
@@ -79,7 +82,11 @@ class Housekeeping:
         for orphan in list(self._waiting.values()):
             try:
                 jobs = await asyncio.to_thread(find_jobs, orphan, poll_interval=self._interval)
-            except (HPCBridgeError, OSError, ValueError) as error:
+            except (SubmissionRefused, TemplateError) as refusal:
+                await self._refuse(orphan, refusal)
+                del self._waiting[orphan.run.submission_id]
+                continue
+            except (HPCBridgeError, OSError, ValueError, KeyError) as error:
                 logger.warning("%s cannot be adopted yet: %s", orphan.run.path, error)
                 continue
             if jobs is None:
@@ -89,6 +96,14 @@ class Housekeeping:
                 await asyncio.to_thread(orphan.run.close)
             for job in jobs:
                 await self._take_on(job)
+
+    async def _refuse(self, orphan: Orphan, refusal: HPCBridgeError) -> None:
+        """As when it is refused while its submitter lives: there is no job, and will be none."""
+        for flow_run_id in orphan.submission["flow_runs"].values():
+            state: State[Any] = Crashed(name="Refused", message=str(refusal))
+            with contextlib.suppress(Abort, Pause, ObjectNotFound):
+                await propose_state(self._worker.client, state, flow_run_id=UUID(flow_run_id))
+        await asyncio.to_thread(orphan.run.close)
 
     def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
         pool = submission.get("work_pool", self._worker.work_pool.name)

@@ -354,6 +354,46 @@ def test_a_pending_job_that_is_cancelled_never_runs(site: Site) -> None:
     assert site.status(job).ended == cancelled.ended
 
 
+def test_a_cancel_of_waiting_jobs_leaves_the_others_alone(site: Site) -> None:
+    running = site.submit(GATED, "-c2")
+    site.wait(running, JobState.RUNNING)
+    waiting, held = site.submit("touch ran"), site.submit("touch ran", "--hold")
+    command = site.scheduler.cancel_command([running, waiting, held], only_waiting=True)
+    site.scheduler.parse_cancel(site.run(command))
+    ended = [site.status(job) for job in (waiting, held)]
+    assert [status.state for status in ended] == [JobState.CANCELLED] * 2
+    assert [status.cancelled_by for status in ended] == [str(os.getuid())] * 2
+    assert site.status(running).state is JobState.RUNNING
+    site.open_gate()
+    assert site.end(running).state is JobState.COMPLETED
+    site.scheduler.parse_cancel(site.run(command))
+    assert site.status(running).state is JobState.COMPLETED
+    assert not (site.work / "ran").exists()
+
+
+def test_a_cancel_of_waiting_jobs_reaches_one_that_was_requeued(site: Site) -> None:
+    job = site.submit("echo started >> starts; touch ready\n" + GATED, "-c2")
+    until((site.work / "ready").exists, "the first start")
+    blocker = site.submit(GATED, "-c2")
+    assert site.command("requeue", job.value).exit_code == 0
+    site.wait(blocker, JobState.RUNNING)
+    command = site.scheduler.cancel_command([job], only_waiting=True)
+    site.scheduler.parse_cancel(site.run(command))
+    assert site.status(job).state is JobState.CANCELLED
+    site.open_gate()
+    site.end(blocker)
+    assert (site.work / "starts").read_text() == "started\n"
+
+
+def test_a_cancel_of_waiting_jobs_ignores_the_unknown_and_refuses_nonsense(site: Site) -> None:
+    site.end(site.submit("true"))
+    command = site.scheduler.cancel_command([JobId("77")], only_waiting=True)
+    site.scheduler.parse_cancel(site.run(command))
+    answer = site.command("cancel", "--waiting", "-x")
+    assert answer.exit_code == 1
+    assert "Invalid job id specified: -x" in answer.stderr
+
+
 def test_a_running_job_that_is_cancelled_may_clean_up(site: Site) -> None:
     job = site.submit("trap 'echo cleaned; exit 0' TERM\necho ready > ready\n" + GATED)
     until((site.work / "ready").exists, "the trap")

@@ -77,6 +77,10 @@ def end(how: str) -> str:
         raise OwnError("my own words", 42)
     if how == "exit":
         sys.exit(3)
+    if how == "_exit":
+        os._exit(3)
+    if how == "memory":
+        return str(len(b"\1" * 2**31))
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "segv":

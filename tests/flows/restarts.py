@@ -29,7 +29,7 @@ def kept() -> str:
     return "kept"
 
 
-@task
+@task(persist_result=False)
 def done_again() -> None:
     note("done_again")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PORT, ROOT, run_site_script
+from tests.conftest import PORT, ROOT, SITE, run_site_script
 from tests.waiting import until
 
 CANNOT_HOST = 3
-STATE = ROOT / "build" / "site"
+OF_SITE = ("--site", str(SITE))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Site:
             "HPC_BRIDGE_POLL_INTERVAL": "1",
         } | variables
         options = [part for item in settings.items() for part in ("--env", "=".join(item))]
-        return [str(ROOT / "tests/site/enter"), "--user", user, *options, "--", *argv]
+        return [str(ROOT / "tests/site/enter"), *OF_SITE, "--user", user, *options, "--", *argv]
 
     def shell(self, command: str, user: str = "researcher") -> str:
         """Standard output of a shell command that must work."""
@@ -74,7 +74,7 @@ class Site:
 
     def home(self, user: str = "researcher") -> Path:
         """The user's home as this machine sees it."""
-        return STATE / "root" / "home" / user
+        return SITE / "root" / "home" / user
 
     def put(self, name: str, text: str, user: str = "researcher") -> Path:
         """Write a file into the user's home."""
@@ -89,13 +89,13 @@ class Site:
 def site(server: str) -> Iterator[Site]:
     """The site; it stays up when it was up before."""
     assert server
-    was_up = run_site_script("enter", "true").returncode == 0
-    done = run_site_script("up", "--reuse", "--python", sys.prefix)
+    was_up = run_site_script("enter", *OF_SITE, "true").returncode == 0
+    done = run_site_script("up", *OF_SITE, "--reuse", "--python", sys.prefix)
     if done.returncode == CANNOT_HOST:
         pytest.skip(f"no Slurm test site: {done.stdout.splitlines()[-1]}")
     assert done.returncode == 0, done.stdout + done.stderr
     gateway = subprocess.run(
-        [str(ROOT / "tests/site/enter"), "getent", "hosts", "hosthost"],
+        [str(ROOT / "tests/site/enter"), *OF_SITE, "getent", "hosts", "hosthost"],
         capture_output=True,
         text=True,
         check=True,
@@ -107,7 +107,7 @@ def site(server: str) -> Iterator[Site]:
         yield site
     finally:
         if not was_up:
-            run_site_script("down")
+            run_site_script("down", *OF_SITE)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.unit.submitting import FakeSlurm, bundle, connected, request
 
 T = TypeVar("T")
 
-LONG = 20.0
+LONG = 60.0
 """A wait that no test reaches."""
 REFUSED = Completed(1, "", "sbatch: error: QOSMaxSubmitJobPerUserLimit")
 

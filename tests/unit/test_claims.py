@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -445,20 +446,22 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(shared: Path, run: Run
         Claims(shared).take(run)
 
 
-def test_a_run_directory_that_cannot_be_read_is_not_taken_for_a_free_one(
-    claims: Claims, run: RunDirectory
-) -> None:
-    claims.living()
-    held_by(run, another(run.shared, place="elsewhere"))
-    for folder in (run.shared, run.shared / "runs", run.shared / "trackers"):
-        folder.chmod(0o777)
-    run.path.chmod(0o333)
-    try:
-        with as_nobody(), pytest.raises(SharedDirectoryError):
+def test_a_run_directory_that_cannot_be_read_is_not_taken_for_a_free_one() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # the way to tmp_path is closed for others
+        Path(folder).chmod(0o755)
+        shared = prepare_shared_directory(Path(folder) / "shared")
+        run, claims = RunDirectory.create(shared, new_submission_id()), Claims(shared)
+        held_by(run, another(shared, place="elsewhere"))
+        assert not claims.take(run)
+        for path in (shared, shared / "runs", shared / "trackers"):
+            path.chmod(0o777)
+        for path in (shared / "trackers").iterdir():
+            path.chmod(0o666)
+        run.path.chmod(0o333)
+        with as_nobody(), pytest.raises(SharedDirectoryError, match="Permission denied"):
             claims.take(run)
-    finally:
-        run.path.chmod(0o700)
-    assert not claims.take(run)
+        assert [path.name for path in run.path.iterdir()] == ["tracker.0"]
+        claims.end()
 
 
 def test_a_process_whose_file_cannot_be_read_is_not_taken_for_dead(

@@ -8,6 +8,7 @@ import os
 import resource
 import string
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from hpc_bridge.journal import (
     submission_time,
     write_private,
 )
-from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.node.attempt import FLOW_RUN_ID, Attempt
 from hpc_bridge.node.records import ExitRecord, read_exit_record, write_exit_record
 
 NOBODY = 65534
@@ -319,12 +320,21 @@ VARIABLES = {
 
 def test_any_variable_survives_the_env_file(run: RunDirectory) -> None:
     run.write("env", environment_file(VARIABLES))
+    run.write_submission({"flow_runs": {}})
     assert Attempt(run.path, 0, 0).variables() == VARIABLES
 
 
 def test_no_variables_are_an_empty_env_file(run: RunDirectory) -> None:
     run.write("env", environment_file({}))
+    run.write_submission({"flow_runs": {}})
     assert Attempt(run.path, 0, 0).variables() == {}
+
+
+def test_every_element_has_its_own_flow_run_in_the_variables(run: RunDirectory) -> None:
+    run.write("env", environment_file({"A": "1", FLOW_RUN_ID: "of another version"}))
+    run.write_submission({"flow_runs": {"0": "first", "7": "second"}})
+    found = [Attempt(run.path, element, 0).variables() for element in (0, 7)]
+    assert found == [{"A": "1", FLOW_RUN_ID: "first"}, {"A": "1", FLOW_RUN_ID: "second"}]
 
 
 def test_an_attempt_survives_the_environment(
@@ -471,3 +481,143 @@ def test_the_tail_of_a_huge_output_is_read_from_its_end(run: RunDirectory) -> No
 def test_a_tail_that_is_no_utf8_is_shown_all_the_same(run: RunDirectory) -> None:
     run.output().write_bytes(b"caf\xe9 \xff\xfe\nbye \xe2\x9c\x93\n")
     assert run.output_tail() == "caf\ufffd \ufffd\ufffd\nbye ✓"
+
+
+# one element of several
+
+
+def live(run: RunDirectory) -> bool:
+    return (run.shared / "live" / run.submission_id).exists()
+
+
+def with_elements(run: RunDirectory, *elements: int) -> RunDirectory:
+    run.write_submission({"flow_runs": {str(element): "id" for element in elements}})
+    return run
+
+
+def test_an_element_has_a_folder_of_its_own(run: RunDirectory) -> None:
+    with file_mode_mask(0o000):
+        folder = run.element(7)
+        assert run.element(7) == folder == run.path / "7"
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_elements_folder_that_cannot_be_made_is_said_in_words(run: RunDirectory) -> None:
+    (run.path / "7").write_text("")
+    with pytest.raises(SharedDirectoryError, match="is not a folder"):
+        run.element(7)
+
+
+def test_an_array_has_an_output_for_each_element_and_a_job_has_one(run: RunDirectory) -> None:
+    """The first version had one alone; a job that was never an array still has."""
+    (run.path / "job.out").write_text("all\n")
+    (run.element(3) / "job.out").write_text("third\n")
+    assert [run.output(element).parent.name for element in (0, 3)] == [run.path.name, "3"]
+    assert [run.output_tail(element=element) for element in (0, 3)] == ["all", "third"]
+
+
+def test_the_output_of_an_element_that_has_not_printed_is_empty(run: RunDirectory) -> None:
+    assert run.output_tail(element=4) == ""
+
+
+# what has been told
+
+
+def test_a_submission_is_live_until_every_end_is_told(run: RunDirectory) -> None:
+    with_elements(run, 0, 1, 2)
+    for element in (1, 0, 2):
+        assert live(run)
+        assert run.settled(element) is None
+        run.settle(element, job_state="COMPLETED")
+        assert run.settled(element) == {"format": 2, "job_state": "COMPLETED"}
+    assert not live(run)
+
+
+def test_ends_that_are_told_together_leave_nothing_live(run: RunDirectory) -> None:
+    with_elements(run, *range(40))
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(run.settle, range(40)))
+    assert not live(run)
+
+
+def test_an_end_may_be_told_twice(run: RunDirectory) -> None:
+    with_elements(run, 0)
+    run.settle(0, flow_state="Completed")
+    run.settle(0, flow_state="Crashed")
+    assert run.settled() == {"format": 2, "flow_state": "Crashed"}
+    assert not live(run)
+
+
+def test_an_end_that_cannot_be_noted_leaves_the_submission_live(run: RunDirectory) -> None:
+    with_elements(run, 0)
+    with no_file_longer_than(10), pytest.raises(SharedDirectoryError):
+        run.settle(0)
+    assert run.settled() is None
+    assert live(run)
+
+
+def test_what_is_closed_may_be_closed_again_and_reopened(run: RunDirectory) -> None:
+    for _ in range(2):
+        run.close()
+        assert not live(run)
+    for _ in range(2):
+        run.reopen()
+        assert live(run)
+    assert (run.shared / "live" / run.submission_id).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_submission_is_live_before_its_folder_exists(shared: Path) -> None:
+    """Killed in between it leaves a name that leads nowhere, and never a folder without a name."""
+    (shared / "runs").rmdir()
+    name = new_submission_id()
+    with pytest.raises(SharedDirectoryError):
+        RunDirectory.create(shared, name)
+    assert (shared / "live" / name).exists()
+
+
+def test_a_shared_directory_of_the_first_version_gets_an_index(shared: Path) -> None:
+    (shared / "live").rmdir()
+    assert live(RunDirectory.create(shared, new_submission_id()))
+
+
+# who has claimed a flow run
+
+
+def test_the_newest_claim_says_which_job_made_it(run: RunDirectory) -> None:
+    assert run.claimant() is None
+    (claim(run, 0) / "job").write_text("41\n")
+    assert run.claimant() == "41"
+    newest = claim(run, 1)
+    assert run.claimant() is None
+    (newest / "job").write_text("")
+    assert run.claimant() is None
+    (newest / "job").write_text("42_3")
+    assert run.claimant() == "42_3"
+    assert run.claimant(1) is None
+
+
+# directories of the first version
+
+
+def test_a_directory_of_the_first_version_is_read(run: RunDirectory) -> None:
+    journal = {"format": 1, "flow_runs": {"0": "id"}, "job_id": "7"}
+    run.write("submission.json", json.dumps(journal).encode())
+    run.write("job.out", b"hello\n")
+    run.write("bundle.json", b'{"function": "x"}')
+    write_exit_record(claim(run, 0) / "exit.json", ExitRecord(exit_code=3))
+    assert run.read_submission() == journal
+    assert run.output_tail() == "hello"
+    assert run.exit_record() == ExitRecord(exit_code=3)
+    assert run.claimant() is None
+    assert Attempt(run.path, 0, 0).bundle() == {"function": "x"}
+    run.write_submission(run.read_submission() | {"job_id": "8"})
+    assert run.read_submission() == journal | {"job_id": "8"}
+    run.settle(0)
+    assert not live(run)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7"])
+def test_a_damaged_journal_is_a_value_error(run: RunDirectory, content: str) -> None:
+    (run.path / "submission.json").write_text(content)
+    with pytest.raises(ValueError):  # noqa: PT011  two kinds of damage, two messages
+        run.read_submission()

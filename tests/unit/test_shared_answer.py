@@ -330,3 +330,59 @@ os.wait()
 def test_a_child_of_the_asking_process_does_not_hold_the_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORK_AND_ASK, str(tmp_path)]
     assert subprocess.run(command, timeout=30).returncode == 0
+
+
+# answers that are newer than a moment
+
+
+def moment(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def newer(process: Process, than: float, at: float) -> dict[str, JobStatus]:
+    process.now = moment(at)
+    answer = process.shared.ask(moment(than))
+    assert answer.taken_at >= moment(than)
+    return {job_id.value: job for job_id, job in answer.jobs.items()}
+
+
+def test_a_young_answer_that_is_too_old_for_one_is_asked_anew_and_shared(path: Path) -> None:
+    first, second, third = Process(path, BARE), Process(path, FULL), Process(path)
+    first.ask()
+    assert newer(second, than=5, at=6) == {"1_2": FULL}
+    assert newer(third, than=5.5, at=7) == {"1_2": FULL}
+    assert first.ask(after=8) == {"1_2": FULL}
+    assert (first.queries, second.queries, third.queries) == (1, 1, 0)
+
+
+def test_an_answer_of_that_very_moment_is_new_enough(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path)
+    first.ask(after=5)
+    assert newer(second, than=5, at=5) == {"2": BARE}
+    assert second.queries == 0
+
+
+def test_a_new_enough_answer_that_is_too_old_all_the_same_is_asked_anew(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.ask(after=5)
+    assert newer(second, than=1, at=40) == {"1_2": FULL}
+
+
+def test_what_was_asked_before_and_answered_after_is_not_new_enough(path: Path) -> None:
+    """The scheduler may have looked before it happened."""
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.takes = timedelta(seconds=10)
+    first.ask()
+    assert newer(second, than=5, at=11) == {"1_2": FULL}
+    assert second.queries == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_not_hurried(path: Path) -> None:
+    first, second = Process(path), Process(path, FULL)
+    first.error = CommandTimeout("no answer")
+    with pytest.raises(CommandTimeout):
+        first.ask()
+    second.now = moment(6)
+    with pytest.raises(SchedulerUnavailable):
+        second.shared.ask(moment(5))
+    assert second.queries == 0

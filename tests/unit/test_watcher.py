@@ -43,6 +43,7 @@ class Site:
         self.complete = True
         self.records: list[JobStatus] | Exception = []
         self.asked: queue.Queue[float] = queue.Queue()
+        self.newer_than: list[datetime | None] = []
         self.looked_up: list[tuple[set[str], datetime]] = []
         self.watcher = Watcher(
             self._ask,
@@ -54,6 +55,7 @@ class Site:
         self._watched: list[WatchedJob] = []
 
     def _ask(self, newer_than: datetime | None) -> Snapshot:
+        self.newer_than.append(newer_than)
         self.asked.put(time.monotonic())
         if isinstance(self.queue, Exception):
             raise self.queue
@@ -234,6 +236,85 @@ def test_the_thread_survives_an_error_that_nobody_thought_of(quick: Site, where:
     quick.asked.get(timeout=DEADLINE)
     quick.queue = [job(1, JobState.COMPLETED)]
     assert watched.done.result(DEADLINE).state is JobState.COMPLETED
+
+
+# in a hurry
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_the_interval(site: Site) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1, JobState.COMPLETED)]
+    site.watcher.hurry()
+    assert watched.done.result(DEADLINE).state is JobState.COMPLETED
+    assert site.newer_than == [START]
+
+
+def test_an_answer_without_hurry_may_be_of_any_age(quick: Site) -> None:
+    quick.queue = [job(1)]
+    quick.watch(1)
+    quick.asked.get(timeout=DEADLINE)
+    quick.now = START + timedelta(seconds=5)
+    quick.watcher.hurry()
+    for _ in range(3):
+        quick.asked.get(timeout=DEADLINE)
+    assert quick.newer_than[0] is None
+    assert quick.newer_than.count(START + timedelta(seconds=5)) == 1
+    assert quick.newer_than[-1] is None
+
+
+def test_however_many_hurry_it_asks_at_most_ten_times_as_often() -> None:
+    interval = 2.0
+    site = Site(interval=interval)
+    site.queue = [job(1)]
+    site.watch(1)
+    times = []
+    for _ in range(4):
+        for _ in range(100):
+            site.watcher.hurry()
+        times.append(site.asked.get(timeout=DEADLINE))
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(interval / 10 * 0.8 <= pause < interval for pause in pauses), pauses
+    site.close()
+
+
+def test_a_hurry_during_a_question_is_answered_by_the_next_one() -> None:
+    site = Site(interval=NEVER)
+    asking, go_on = threading.Event(), threading.Event()
+    newer_than: list[datetime | None] = []
+
+    def slow(moment: datetime | None) -> Snapshot:
+        newer_than.append(moment)
+        asking.set()
+        assert go_on.wait(DEADLINE)
+        state = JobState.RUNNING if len(newer_than) == 1 else JobState.COMPLETED
+        return Snapshot(site.now, {JobId("1"): job(1, state)})
+
+    site.watcher = Watcher(slow, site._history, interval=1.0, now=lambda: site.now)
+    watched = site.watch(1)
+    site.watcher.hurry()
+    assert asking.wait(DEADLINE)
+    site.now = START + timedelta(seconds=1)
+    site.watcher.hurry()
+    go_on.set()
+    assert watched.done.result(DEADLINE).state is JobState.COMPLETED
+    assert newer_than == [START, START + timedelta(seconds=1)]
+    site.close()
+
+
+def test_a_scheduler_that_does_not_answer_is_not_hurried() -> None:
+    site = Site(interval=0.2)
+    site.queue = SchedulerUnavailable("down")
+    site.watch(1)
+    first = site.asked.get(timeout=DEADLINE)
+    site.watcher.hurry()
+    second = site.asked.get(timeout=DEADLINE)
+    assert second - first >= 0.4
+    site.close()
+
+
+def test_a_hurry_for_no_job_asks_nothing(site: Site) -> None:
+    site.watcher.hurry()
+    assert site.asked.empty()
 
 
 # bad answers
