@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 # Set for processes of jobs, for the embedded scheduler, and by those who test with a site.
 _OTHER_VARIABLES = (
-    *("run_dir", "element", "attempt", "reports", "local_cpus", "local_job"),
+    *("run_dir", "element", "attempt", "started", "reports", "local_cpus", "local_job"),
     *("site_cache", "site_mirror"),
 )
 

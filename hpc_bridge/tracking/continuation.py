@@ -21,7 +21,7 @@ from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.outcome import is_unexplained
 from hpc_bridge.tracking.resubmission import submit_again
-from hpc_bridge.tracking.tracker import queued
+from hpc_bridge.tracking.waiting import queued
 
 logger = logging.getLogger(__name__)
 

@@ -116,10 +116,10 @@ class Keeper:
     async def _renew_leases(self) -> None:
         """A deployment's slot is taken when its run becomes Pending, and lapses in minutes."""
         for tracker in list(self._trackers.values()):
-            if tracker.lease is None or tracker.has_started:
+            if tracker.waiting.lease is None or tracker.waiting.has_started:
                 continue
             try:
-                await self.client.renew_concurrency_lease(tracker.lease, LEASE_SECONDS)
+                await self.client.renew_concurrency_lease(tracker.waiting.lease, LEASE_SECONDS)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in (404, 410):
                     raise
@@ -127,7 +127,7 @@ class Keeper:
                     "Flow run %s has lost its concurrency slot while its job waited",
                     tracker.job.flow_run_id,
                 )
-                tracker.lease = None
+                tracker.waiting.lease = None
 
     async def cancel_job(self, job: TrackedJob, *, only_waiting: bool) -> None:
         """Cancel at the scheduler; raises the CommandErrors."""

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.logging import get_logger
-from prefect.states import Pending
-from prefect.utilities.engine import propose_state
 
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.jobs import JobId, JobStatus
-from hpc_bridge.jobs.reasons import Clears
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.labels import label_flow_run
-from hpc_bridge.tracking.outcome import is_other_jobs, is_unexplained, settle
+from hpc_bridge.tracking.outcome import is_other_jobs, settle
 from hpc_bridge.tracking.output import OutputRelay
 from hpc_bridge.tracking.usage import publish_usage, usage_markdown
+from hpc_bridge.tracking.waiting import Waiting, say
 from hpc_bridge.watcher import WatchedJob
 
 if TYPE_CHECKING:
@@ -62,19 +57,14 @@ class Tracker:
         self, keeper: Keeper, job: TrackedJob, on_first_news: Callable[[], None] = lambda: None
     ) -> None:
         self.job = job
+        self.waiting = Waiting(keeper.client, job)
         self._on_first_news = on_first_news
-        self.lease: Any = None
-        """Id of the deployment's concurrency slot, to be kept while the job waits."""
-        self.has_started = False
         self._keeper = keeper
         self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
-        self._reason: str | None = None
-        self._announced = False
-        self._over = False
+        self._over = self._looked = False
         self._cancelling_since: float | None = None
         self._cancelled_at: float | None = None
         self._awake = asyncio.Event()
-        self._told = asyncio.Event()
 
     @property
     def client(self) -> PrefectClient:
@@ -86,10 +76,6 @@ class Tracker:
         if self._cancelling_since is None:
             self._cancelling_since = time.monotonic()
             self._awake.set()
-
-    async def told(self) -> None:
-        """Wait until the flow run has its state after the job's end."""
-        await self._told.wait()
 
     async def follow(self) -> State[Any] | None:
         """Until the job is over and its flow run is told; returns the state that stands.
@@ -103,15 +89,13 @@ class Tracker:
             if successor is None:
                 break
             self._begin(successor)
-        state = await self._finish(status)
-        self._told.set()
-        return state
+        return await self._finish(status)
 
     def _begin(self, job: TrackedJob) -> None:
         self.job = job
-        self.has_started = self._over = self._announced = False
-        self._reason = None
+        self.waiting = Waiting(self.client, job)
         self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
+        self._over = self._looked = False
 
     async def _until_over(self) -> JobStatus:
         job = self.job
@@ -155,111 +139,25 @@ class Tracker:
         status = watched.latest
         if self._cancelling_since is not None:
             await self._enforce_cancel(status)
-        if status is not None and status.state.is_waiting:
-            await self._waits(status)
-            self._on_first_news()
-            return
+        elif status is not None and watched.latest_at and status.state.is_waiting:
+            await self.waiting.tell(status, watched.latest_at)
         if status is not None:
             self._on_first_news()
+            if status.state.is_waiting and self._looked:
+                return  # its files say nothing new
+            self._looked = True
         over, started = await asyncio.to_thread(self._traces)
-        self.has_started |= started
-        if over and not self._over:
-            self._over = True  # the job has said so itself: the scheduler will know by now
-            self.job.connection.watcher.hurry()
-        if started or status is not None:
+        if started:
+            self.waiting.starts()
             await self._relay.relay(self.client)
+        if over and not self._over:  # the job has said so itself: the scheduler knows by now
+            self.job.connection.watcher.hurry()
+        self._over = over
 
     def _traces(self) -> tuple[bool, bool]:
         """(whether the newest attempt has left its exit record, whether there is one)."""
         attempt = self.job.run.newest_attempt(self.job.element)
         return attempt is not None and (attempt / "exit.json").exists(), attempt is not None
-
-    # while it waits
-
-    async def _waits(self, status: JobStatus) -> None:
-        if self._cancelling_since is not None:
-            return
-        if not self._announced:
-            self._announced = True
-            await self._announce(status)
-        elif status.reason != self._reason:
-            await self._log_reason(status)
-        self._reason = status.reason
-        if self.has_started or self._over:
-            self.has_started = self._over = False
-            await self._relay.relay(self.client)
-            await self._requeued(status)
-
-    async def _announce(self, status: JobStatus) -> None:
-        """``Queued``, once: a run that was announced by its caller only gets the reason logged."""
-        flow_run = await self.client.read_flow_run(self.job.flow_run_id)
-        state = flow_run.state
-        if state is None or not state.is_pending():
-            self._announced = state is not None and state.is_final()
-            attempts = await asyncio.to_thread(self._traces)
-            self.has_started = attempts[1]
-            return
-        self.lease = state.state_details.deployment_concurrency_lease_id
-        attempt = await asyncio.to_thread(self.job.run.newest_attempt, self.job.element)
-        if state.name in ("Queued", "Requeued"):
-            if self._explained(status) not in (state.message or ""):
-                await self._log_reason(status)
-        elif attempt is not None:
-            await self._requeued(status)
-        else:
-            await self._propose(queued(self.job, self._explained(status)))
-            await self._shout(status)
-
-    def _explained(self, status: JobStatus) -> str:
-        reason = self.job.connection.cluster.scheduler.explain_reason(status)
-        parts = []
-        if reason is not None:
-            parts.append(f"{reason.word}: {reason.meaning}")
-        if status.estimated_start is not None:
-            parts.append(f"Expected to start at {status.estimated_start:%Y-%m-%d %H:%M} UTC.")
-        return " ".join(parts)
-
-    async def _log_reason(self, status: JobStatus) -> None:
-        if text := self._explained(status):
-            await self._say(logging.INFO, f"Job {self.job.job_id} waits: {text}")
-            await self._shout(status)
-
-    async def _shout(self, status: JobStatus) -> None:
-        """A reason that does not go away by itself must not be overlooked."""
-        reason = self.job.connection.cluster.scheduler.explain_reason(status)
-        if reason is None:
-            return
-        text = f"{reason.word}: {reason.meaning}"
-        if reason.clears is Clears.NEVER:
-            advice = "Cancel the run and submit it with other options."
-            await self._say(
-                logging.ERROR, f"Job {self.job.job_id} can never start. {text} {advice}"
-            )
-        elif reason.clears is Clears.BY_SOMEBODY:
-            await self._say(
-                logging.WARNING, f"Job {self.job.job_id} waits for somebody to act. {text}"
-            )
-
-    async def _requeued(self, status: JobStatus) -> None:
-        """The same flow run will run again; the next attempt can only say so once it runs."""
-        flow_run = await self.client.read_flow_run(self.job.flow_run_id)
-        state = flow_run.state
-        if state is None or not (state.is_running() or is_unexplained(state)):
-            return
-        why = f" ({status.reason})" if status.reason else ""
-        message = f"Job {self.job.job_id} was requeued and waits again{why}."
-        requeued: State[Any] = Pending(name="Requeued", message=message)
-        requeued.state_details.deployment_concurrency_lease_id = (
-            state.state_details.deployment_concurrency_lease_id
-        )
-        self.lease = state.state_details.deployment_concurrency_lease_id
-        await self.client.set_flow_run_state(self.job.flow_run_id, requeued, force=True)
-        self._announced = True
-
-    async def _propose(self, state: State[Any]) -> None:
-        """For a run that has moved on meanwhile its own state stands."""
-        with contextlib.suppress(Abort, Pause):
-            await propose_state(self.client, state, flow_run_id=self.job.flow_run_id)
 
     # while it is being cancelled
 
@@ -272,7 +170,9 @@ class Tracker:
         if now - since >= CANCEL_GRACE_SECONDS:
             if self._cancelled_at is None or now - self._cancelled_at >= CANCEL_GRACE_SECONDS:
                 self._cancelled_at = now
-                await self._say(
+                await say(
+                    self.client,
+                    self.job,
                     logging.WARNING,
                     f"Job {self.job.job_id} still runs {now - since:.0f} s after its run was"
                     " cancelled; cancelling the job.",
@@ -313,7 +213,6 @@ class Tracker:
                     "The end of flow run %s cannot be told yet: %s", self.job.flow_run_id, error
                 )
                 await asyncio.sleep(pause)
-        self._told.set()
         for pause in itertools.islice(_pauses(), _RELAY_TRIES):
             if await self._relay.relay(self.client, final=True):
                 break
@@ -364,27 +263,6 @@ class Tracker:
             await asyncio.to_thread(self.job.run.settle, self.job.element, **what)
         except (HPCBridgeError, OSError) as error:
             logger.warning("The end of job %s could not be noted: %s", status.job_id, error)
-
-    async def _say(self, level: int, message: str) -> None:
-        """To the flow run's log, at once, and to this process's own.
-
-        Prefect's handler would send it from a thread that may have ended before the interpreter.
-        """
-        logger.log(level, "%s (flow run %s)", message, self.job.flow_run_id)
-        record = LogCreate(
-            name=LOGGER_NAME,
-            level=level,
-            message=message,
-            timestamp=datetime.now(UTC),
-            flow_run_id=self.job.flow_run_id,
-        )
-        await self.client.create_logs([record])
-
-
-def queued(job: TrackedJob, explained: str = "") -> State[Any]:
-    """``Queued``, with what the scheduler says about the wait."""
-    lines = [f"{job.scheduler.capitalize()} job {job.job_id} is in the queue.", explained]
-    return Pending(name="Queued", message=" ".join(line for line in lines if line))
 
 
 def _pauses() -> Iterator[int]:

@@ -17,7 +17,9 @@ from prefect.states import Scheduled
 
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobId
+from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.records import RESUBMITTING
+from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from tests.conftest import ROOT
 from tests.waiting import until
@@ -106,28 +108,13 @@ def test_a_run_whose_walltime_is_over_waits_for_its_next_submission(
     assert counted(tmp_path) == RUN_TWICE  # and no on_crashed hook has run
 
 
-def test_a_suspended_run_ends_its_job_and_a_new_one_goes_on(
-    restarted: Callable[..., Any], tmp_path: Path, worker_pool: str
-) -> None:
-    assert worker_pool
-    future = restarted().submit_to_work_pool("suspend")
-    until(lambda: read(future.flow_run_id).state.name == "Suspended", 60, "it is suspended")
-    first = future.run_directory
-    record = until(first.exit_record, 60, "the job ends")
-    assert (record.exit_code, record.flow_state) == (0, "PAUSED")
-    with get_client(sync_client=True) as client:
-        client.resume_flow_run(future.flow_run_id)
-    assert future.result(timeout=90) == "kept"
-    assert counted(tmp_path) == RUN_TWICE
-
-
 def retry(flow_run_id: UUID) -> None:
-    """As the dashboard's button does."""
+    """As the dashboard's button does; the server takes it of a run without a deployment only so."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, Scheduled(name="AwaitingRetry"), force=True)
 
 
-def test_a_failed_run_is_retried_from_the_dashboard(
+def test_a_failed_run_is_retried_by_a_worker(
     restarted: Callable[..., Any], tmp_path: Path, worker_pool: str
 ) -> None:
     assert worker_pool
@@ -140,19 +127,47 @@ def test_a_failed_run_is_retried_from_the_dashboard(
     assert counted(tmp_path) == RUN_TWICE
 
 
-def test_a_deployments_failed_run_is_retried_from_the_dashboard(
-    tmp_path: Path, worker_pool: str
-) -> None:
-    source = tmp_path / "project"
+@pytest.fixture
+def deployed(tmp_path: Path, worker_pool: str) -> Callable[[str], tuple[UUID, Path]]:
+    """Start a run of a deployment of the same flow; returns its id and where it counts."""
+    source, counts = tmp_path / "project", tmp_path / "counts"
     source.mkdir()
-    (source / "restarts.py").write_text((ROOT / "tests/flows/restarts.py").read_text())
-    counts = tmp_path / "counts"
     counts.mkdir()
-    loaded: Any = flow.from_source(source=str(source), entrypoint="restarts.py:restarted")
-    variables = {"env": {"HOOK_DIR": str(counts)}}
-    loaded.deploy("retry", worker_pool, job_variables=variables, print_next_steps=False)
-    run: Any = run_deployment("restarted/retry", parameters={"how": "fail"}, timeout=60)
-    assert run.state.is_failed()
-    retry(run.id)
-    until(lambda: read(run.id).state.is_completed(), 90, "the retry is done")
+    (source / "restarts.py").write_text((ROOT / "tests/flows/restarts.py").read_text())
+
+    def run(how: str) -> tuple[UUID, Path]:
+        loaded: Any = flow.from_source(source=str(source), entrypoint="restarts.py:restarted")
+        variables = {"env": {"HOOK_DIR": str(counts)}}
+        loaded.deploy("restarts", worker_pool, job_variables=variables, print_next_steps=False)
+        started: Any = run_deployment("restarted/restarts", parameters={"how": how}, timeout=0)
+        return started.id, counts
+
+    return run
+
+
+def test_a_deployments_failed_run_is_retried_from_the_dashboard(
+    deployed: Callable[[str], tuple[UUID, Path]],
+) -> None:
+    flow_run_id, counts = deployed("fail")
+    state = until(lambda: is_over(flow_run_id), 60, "it fails")
+    assert state.is_failed()
+    with get_client(sync_client=True) as client:  # which the server allows
+        client.set_flow_run_state(flow_run_id, Scheduled(name="AwaitingRetry"))
+    until(lambda: read(flow_run_id).state.is_completed(), 90, "the retry is done")
+    assert counted(counts) == RUN_TWICE
+
+
+def test_a_suspended_run_ends_its_job_and_a_new_one_goes_on(
+    deployed: Callable[[str], tuple[UUID, Path]],
+) -> None:
+    flow_run_id, counts = deployed("suspend")
+    until(lambda: read(flow_run_id).state.name == "Suspended", 60, "it is suspended")
+    reference = JobReference.parse(read(flow_run_id).infrastructure_pid)
+    assert reference is not None
+    job = RunDirectory(load_settings().shared / "runs" / reference.submission_id)
+    record: Any = until(job.exit_record, 60, "the job ends")
+    assert (record.exit_code, record.flow_state) == (0, "PAUSED")
+    with get_client(sync_client=True) as client:
+        client.resume_flow_run(flow_run_id)
+    until(lambda: read(flow_run_id).state.is_completed(), 90, "the run goes on")
     assert counted(counts) == RUN_TWICE

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -139,6 +140,35 @@ def surroundings() -> dict[str, Any]:
 def napping(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@slurm(**JOB)
+@flow(on_crashed=[note_hook], on_cancellation=[note_hook])
+def counted(seconds: float = 0, how: str = "") -> float:
+    """Every start leaves a line in HOOK_DIR, so that a test counts what was done."""
+    folder = pathlib.Path(os.environ["HOOK_DIR"])
+    run = os.environ["PREFECT__FLOW_RUN_ID"]
+    with (folder / f"{run}.starts").open("a") as file:
+        file.write(f"{os.environ['SLURM_JOB_ID']}\n")
+    if how == "children":
+        commands = [["sleep", "301"], ["setsid", "sleep", "302"]]
+        children = [subprocess.Popen(command) for command in commands]
+        text = " ".join(str(child.pid) for child in children)
+        (folder / f"{run}.children").write_text(text)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            time.sleep(ends - time.monotonic())
+        except BaseException:
+            if how != "stubborn":
+                raise
+    return seconds
+
+
+@slurm(**JOB)
+@flow
+async def patient(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 def result_of(call: Callable[[], Any]) -> dict[str, Any]:

@@ -8,10 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
 from tests.waiting import until
@@ -83,6 +87,179 @@ class Site:
         path.write_text(text)
         self.shell(f"chown -R {user}: /home/{user}/{shlex.quote(name.split('/')[0])}", user="root")
         return path
+
+CALLER = """
+import asyncio, json, os, sys, time
+from pathlib import Path
+from prefect import tags
+import jobs
+
+how, tag, seconds, variables = sys.argv[1], sys.argv[2], float(sys.argv[3]), json.loads(sys.argv[4])
+os.setsid()  # a process group of its own, as a terminal gives
+Path(f"{tag}.pid").write_text(str(os.getpid()))
+with tags(tag):
+    if how == "async":
+        asyncio.run(jobs.patient.with_options(job_variables=variables)(seconds))
+    elif how == "call":
+        jobs.counted.with_options(job_variables=variables)(seconds)
+    elif how == "cancel":
+        future = jobs.counted.with_options(job_variables=variables).submit(seconds)
+        future.cancel()
+        future.wait()
+        print(future.state.name)
+    else:
+        jobs.counted.with_options(job_variables=variables).submit(seconds)
+        Path(f"{tag}.submitted").touch()
+        time.sleep(300)
+"""
+
+
+class Caller:
+    """A researcher's script that calls a flow; ``how`` is one of those in CALLER."""
+
+    def __init__(
+        self, site: Site, how: str, tag: str, seconds: float = 300, *, folder: str, **options: Any
+    ) -> None:
+        self._site = site
+        self._tag = tag
+        site.put("caller.py", CALLER)
+        site.run("rm", "-f", f"{tag}.pid", f"{tag}.submitted")
+        variables = {"env": {"HOOK_DIR": folder}, **options}
+        self.process = site.start(
+            *(sys.executable, "caller.py", how, tag, str(seconds), json.dumps(variables)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @cached_property
+    def flow_run_id(self) -> UUID:
+        """Of the run that it has made."""
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]))
+
+        def found() -> list[Any]:
+            with get_client(sync_client=True) as client:
+                return client.read_flow_runs(flow_run_filter=tagged)
+
+        run: UUID = until(found, 60, "the flow run is made")[0].id
+        return run
+
+    def is_ready(self) -> bool:
+        """Whether ``submit`` has returned."""
+        return (self._site.home() / f"{self._tag}.submitted").exists()
+
+    def signal(self, name: str) -> None:
+        """Send a signal to all processes of the script."""
+        self._site.shell(f"kill -{name} -- -$(cat {self._tag}.pid)")
+
+
+class Worker:
+    """A worker process of a user on the login host, with a pool of its own."""
+
+    def __init__(
+        self, site: Site, pool: str, name: str, *options: str, start: str = "-m prefect", **env: str
+    ) -> None:
+        self.name = name
+        self.log = site.home() / f"{name}.log"
+        self._site = site
+        site.run("rm", "-f", self.log.name)
+        command = f"{sys.executable} {start} worker start --pool {pool} --type slurm --name {name}"
+        self._process = site.start(
+            *("bash", "-c"),
+            f"echo $$ > {name}.pid; exec {shlex.join([*shlex.split(command), *options])}"
+            f" > {self.log.name} 2>&1",
+            variables={"PREFECT_WORKER_QUERY_SECONDS": "1", **env},
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Worker:
+        until(lambda: "started!" in self.text or self.is_over, 90, "the worker starts")
+        assert not self.is_over, self.text
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+    @property
+    def text(self) -> str:
+        """What it has logged."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        """On the login host."""
+        return int((self._site.home() / f"{self.name}.pid").read_text())
+
+    def kill(self, signal: str = "KILL") -> None:
+        """Send a signal and wait for the end of the process."""
+        self._site.shell(f"kill -{signal} {self.pid}")
+        self._process.wait(60)
+
+    def memory(self) -> int:
+        """Resident, in MiB."""
+        status = self._site.shell(f"grep VmRSS /proc/{self.pid}/status")
+        return int(status.split()[1]) // 1024
+
+
+def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
+    """A deployment of ``counted`` in jobs.py, whose effects are left in a folder."""
+    variables = {"memory": "600M", "walltime": "5m", "env": {"HOOK_DIR": folder}}
+    with get_client(sync_client=True) as client:
+        return client.create_deployment(
+            client.create_flow_from_name("counted"),
+            name=pool,
+            entrypoint="jobs.py:counted",
+            pull_steps=[
+                {
+                    "prefect.deployments.steps.set_working_directory": {
+                        "directory": "/home/researcher"
+                    }
+                }
+            ],
+            work_pool_name=pool,
+            job_variables=variables | options.pop("job_variables", {}),
+            **options,
+        )
+
+
+def create_run(deployment: UUID, seconds: float = 0, how: str = "", **job_variables: Any) -> UUID:
+    """A run of ``counted`` that is ready now."""
+    with get_client(sync_client=True) as client:
+        return client.create_flow_run_from_deployment(
+            deployment,
+            parameters={"seconds": seconds, "how": how},
+            job_variables=job_variables,
+        ).id
+
+
+def read(flow_run_id: UUID) -> Any:
+    """The flow run as the server knows it."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(flow_run_id)
+
+
+def history(flow_run_id: UUID) -> list[Any]:
+    """All states that a flow run has had, in order."""
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(flow_run_id)
+    return sorted(states, key=lambda state: state.timestamp)
+
+
+def ends(flow_run_id: UUID) -> list[str]:
+    """Names of the final states that a flow run has had; one, when all is well."""
+    return [state.name for state in history(flow_run_id) if state.is_final()]
+
+
+def job_of(flow_run_id: UUID, seconds: float = 60) -> str:
+    """The scheduler's id of a flow run's job, once there is one."""
+    text = until(lambda: read(flow_run_id).infrastructure_pid, seconds, "the run is submitted")
+    return str(text).split(":")[1]
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,13 @@ def states(runs: list[UUID]) -> list[str]:
         return [client.read_flow_run(run).state.name for run in runs]
 
 
+def results_of(site: Site, runs: list[UUID]) -> list[Any]:
+    done = site.python("read_results.py", *map(str, runs))
+    assert done.returncode == 0, done.stderr
+    results: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return results
+
+
 def jobs_of(runs: list[UUID]) -> list[tuple[str, str, str]]:
     """(array, element, submission) of each run, once all are submitted."""
 
@@ -89,7 +96,7 @@ def test_each_element_has_its_own_run_output_and_end(
     assert len({array for array, _, _ in jobs}) == 1
     assert sorted(element for _, element, _ in jobs) == list("01234")
     until(lambda: set(states(runs)) == {"Completed"}, 120, "all runs are completed")
-    results = json.loads(site.python("read_results.py", *map(str, runs)).stdout)
+    results = results_of(site, runs)
     assert [result[:2] for result in results] == [[n, str(run)] for n, run in enumerate(runs)]
     for n, (_, element, name) in enumerate(jobs):
         folder = f"~/.hpc-bridge/runs/{name}/{element}"
@@ -112,5 +119,5 @@ def test_a_cancelled_element_leaves_the_others_alone_and_the_throttle_holds(
     site.shell(f"scancel {array}_2")
     until(lambda: states([cancelled]) == ["Cancelled"], 60, "the element's run is cancelled")
     until(lambda: set(states(others)) == {"Completed"}, 120, "the others are completed")
-    first, second = json.loads(site.python("read_results.py", *map(str, others)).stdout)
+    first, second = results_of(site, others)
     assert first[3] <= second[2]

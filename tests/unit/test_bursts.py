@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from hpc_bridge.errors import BundleError, SchedulerUnavailable, SubmissionRefused
+from hpc_bridge.schedulers.base import Answer
 from hpc_bridge.schedulers.local import LocalScheduler
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.transports.base import Completed
 from hpc_bridge.workers.bursts import Gatherer
@@ -255,3 +257,16 @@ def test_a_refused_group_leaves_the_next_one_alone(shared: Path, slurm: FakeSlur
         return await gatherer.submit(asked[2])
 
     assert str(run(main()).job_id) == "100"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("MaxArraySize            = 1001\n", 1001),  # indices end at 1000
+        ("MaxArraySize = 1001\nSchedulerParameters = bf_interval=2,max_array_tasks=50\n", 50),
+        ("MaxArraySize = 0\n", 1),  # which forbids arrays
+    ],
+)
+def test_how_large_an_array_may_be(text: str, limit: int) -> None:
+    answer = Answer(("scontrol",), 0, text, "")
+    assert SlurmScheduler().parse_array_limit(answer) == limit

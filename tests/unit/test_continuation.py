@@ -27,6 +27,8 @@ from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
 from hpc_bridge.tracking.claims import Claims, claims_on
 from hpc_bridge.tracking.continuation import continuation
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.keeper import Keeper
+from hpc_bridge.tracking.tracker import Tracker
 from tests.unit.fake_cluster import FakeCluster, connected
 
 TIMEOUT = JobStatus(JobId("7"), "hb", JobState.TIMEOUT, "TIMEOUT")
@@ -206,6 +208,22 @@ def test_one_element_of_an_array_goes_on_and_leaves_the_others_alone(
     assert following.run.read_submission()["flow_runs"] == {"0": str(job.flow_run_id)}
     assert [job.run.settled(element) is None for element in range(3)] == [True, False, True]
     assert not Claims(shared).take(job.run), "the others are still looked after here"
+
+
+def test_who_follows_a_run_keeps_both_of_its_submissions(
+    shared: Path, cluster: FakeCluster
+) -> None:
+    """Or the worker would adopt the new one beside its own."""
+    server, job = Server(WALLTIME), a_job(shared)
+    keeper = Keeper(server)  # type: ignore[arg-type]
+    tracker = Tracker(keeper, job)
+    keeper._trackers[job.run.submission_id, 0] = tracker
+    following = go_on(server, job)
+    assert following is not None
+    assert not keeper.keeps(following.run.submission_id)
+    tracker._begin(following)
+    assert keeper.keeps(following.run.submission_id)
+    assert keeper.keeps(job.run.submission_id)
 
 
 # whether it does

@@ -321,11 +321,13 @@ VARIABLES = {
 def test_any_variable_survives_the_env_file(run: RunDirectory) -> None:
     run.write("env", environment_file(VARIABLES))
     run.write_submission({"flow_runs": {}})
+    run.write_submission({"flow_runs": {}})
     assert Attempt(run.path, 0, 0).variables() == VARIABLES
 
 
 def test_no_variables_are_an_empty_env_file(run: RunDirectory) -> None:
     run.write("env", environment_file({}))
+    run.write_submission({"flow_runs": {}})
     run.write_submission({"flow_runs": {}})
     assert Attempt(run.path, 0, 0).variables() == {}
 

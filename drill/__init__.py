@@ -1,0 +1,1 @@
+"""The fault drill: many flow runs, everything under them killed, and then every record compared."""

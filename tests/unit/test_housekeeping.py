@@ -1,0 +1,179 @@
+"""What a worker takes over, and that nothing of it ends the worker."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect import states
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import (
+    OrchestrationResult,
+    SetStateStatus,
+    StateAcceptDetails,
+)
+from prefect.exceptions import ObjectNotFound
+
+from hpc_bridge.errors import SubmissionRefused
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.journal import RunDirectory, prepare_shared_directory
+from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.workers.housekeeping import Housekeeping
+from tests.unit.fake_cluster import FakeCluster, connected
+from tests.unit.test_adoption import a_run
+
+
+class Worker:
+    """Of the pool ``pool``; its client too."""
+
+    def __init__(self) -> None:
+        self.work_pool = SimpleNamespace(name="pool", id=uuid4())
+        self.client = self
+        self.keeper = self
+        self.submitting: set[UUID] = set()
+        self.kept: set[str] = set()
+        self.adopted: list[TrackedJob] = []
+        self.states: dict[UUID, State[Any]] = {}
+        self.pids: dict[UUID, str] = {}
+        self.error: Exception | None = None
+
+    def keeps(self, submission_id: str) -> bool:
+        return submission_id in self.kept
+
+    def adopt(self, job: TrackedJob) -> None:
+        self.adopted.append(job)
+        self.kept.add(job.run.submission_id)
+
+    async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
+        if self.error is not None:
+            raise self.error
+        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=states.Pending())
+
+    async def update_flow_run(self, flow_run_id: UUID, infrastructure_pid: str) -> None:
+        self.pids[flow_run_id] = infrastructure_pid
+
+    async def update_flow_run_labels(self, flow_run_id: UUID, labels: Any) -> None:
+        pass
+
+    async def set_flow_run_state(
+        self, flow_run_id: UUID, state: State[Any], force: bool = False
+    ) -> OrchestrationResult[Any]:
+        assert not force
+        self.states[flow_run_id] = state
+        accepted = StateAcceptDetails()
+        return OrchestrationResult(state=state, status=SetStateStatus.ACCEPT, details=accepted)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    return prepare_shared_directory(tmp_path / "shared")
+
+
+@pytest.fixture
+def cluster(shared: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    return connected(shared, monkeypatch)
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def housekeeping(worker: Worker, shared: Path) -> Housekeeping:
+    return Housekeeping(worker, shared, 30.0)  # type: ignore[arg-type]
+
+
+def adopt(housekeeping: Housekeeping) -> None:
+    asyncio.run(housekeeping._adopt())
+
+
+def flow_runs(run: RunDirectory) -> list[UUID]:
+    return [UUID(of) for of in run.read_submission()["flow_runs"].values()]
+
+
+def ids(worker: Worker) -> list[str]:
+    return [job.job_id.value for job in worker.adopted]
+
+
+def test_what_nobody_looks_after_is_adopted_once(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, job_id="7")
+    a_run(shared, job_id="8", work_pool="another")
+    for _ in range(3):
+        adopt(housekeeping)
+    assert ids(worker) == ["7"]
+    assert worker.pids == {flow_runs(run)[0]: f"slurm:7:{run.submission_id}"}
+
+
+def test_what_this_worker_is_just_submitting_is_not_adopted(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, age=0, elements=3)
+    cluster.queue = [JobStatus(JobId("7_0"), run.submission_id, JobState.PENDING, "PENDING")]
+    worker.submitting = {flow_runs(run)[1]}
+    adopt(housekeeping)
+    assert (worker.adopted, cluster.asked) == ([], [])
+    worker.submitting = set()
+    adopt(housekeeping)
+    assert ids(worker) == ["7_0", "7_1", "7_2"]
+
+
+def test_while_the_server_is_away_no_element_is_left_to_nobody(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    a_run(shared, elements=3, job_id="7")
+    worker.error = httpx.ConnectError("no server")
+    adopt(housekeeping)
+    assert ids(worker) == ["7_0", "7_1", "7_2"]
+
+
+def test_a_flow_run_that_was_deleted_is_settled(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, job_id="7")
+    worker.error = ObjectNotFound(http_exc=RuntimeError())
+    adopt(housekeeping)
+    assert worker.adopted == []
+    assert run.settled() is not None
+
+
+def test_a_submission_that_may_be_on_its_way_is_looked_at_again(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, age=1)
+    adopt(housekeeping)
+    assert worker.adopted == []
+    cluster.queue = [JobStatus(JobId("7"), run.submission_id, JobState.PENDING, "PENDING")]
+    adopt(housekeeping)
+    assert ids(worker) == ["7"]
+
+
+def test_a_submission_that_is_refused_now_is_refused_once(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, elements=2)
+    cluster.refusal = SubmissionRefused("Invalid account")
+    for _ in range(3):
+        adopt(housekeeping)
+    assert cluster.asked == ["queue", "records"]
+    told = {of: (state.name, state.message) for of, state in worker.states.items()}
+    assert told == dict.fromkeys(flow_runs(run), ("Refused", "Invalid account"))
+    assert not (shared / "live" / run.submission_id).exists()
+
+
+def test_a_journal_that_makes_no_sense_hides_no_other(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    odd = a_run(shared, age=7200)
+    odd.write_submission({"flow_runs": {"0": str(uuid4())}})
+    a_run(shared, job_id="7")
+    for _ in range(2):
+        adopt(housekeeping)
+    assert ids(worker) == ["7"]
