@@ -139,13 +139,13 @@ def _is_of(row: JobRow, element: Element) -> bool:
 
 def strays(sacct: str, shared: Path) -> list[str]:
     """What belongs to no flow run: jobs of unknown names, submissions with two jobs or unsettled."""
-    submissions = {
-        element.submission for own in read_elements(shared).values() for element in own
-    }
+    submissions = {element.submission for own in read_elements(shared).values() for element in own}
     jobs: dict[str, set[str]] = defaultdict(set)
     for _, row in read_rows(sacct):
         jobs[row.submission].add(row.job.partition("_")[0])
-    problems = [f"job {min(jobs[name])} ({name}) has no run directory" for name in jobs.keys() - submissions]
+    problems = [
+        f"job {min(jobs[name])} ({name}) has no run directory" for name in jobs.keys() - submissions
+    ]
     problems += [
         f"doubled: {name} was submitted as jobs {', '.join(sorted(found))}"
         for name, found in jobs.items()
