@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--only NAME]... [--scheduler slurm|local] [--site DIR] [--quick]``."""
+"""``python -m benchmarks [NAME]... [--scheduler slurm|local] [--site DIR] [--quick]``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from benchmarks.places import NoSite, Place, test_site, this_machine
 from benchmarks.rows import Row, table
 from hpc_bridge.cli.server import own_server
 
-NAMES = ("node", "submission", "polling", "results")
-_NEED_SERVER = {"node", "submission", "results"}
+USUAL = ("node", "submission", "polling", "results", "ends", "worker")
+NAMES = (*USUAL, "bursts")
+_NEED_SLURM = {"ends", "worker", "bursts"}
+_NEED_SERVER = {"node", "submission", "results", *_NEED_SLURM}
 
 
 def main() -> None:
     """Bring up what is needed, run, print a table per benchmark as it comes."""
     options = _options()
-    names = options.only or NAMES
+    names = options.names or USUAL
     began = time.monotonic()
     with ExitStack() as stack:
         place = stack.enter_context(_place(options))
         api_url = stack.enter_context(_server(place)) if _NEED_SERVER & set(names) else None
         print(f"{place.description}; {os.cpu_count()} cores; Python {sys.version.split()[0]}")
         for name in names:
+            if name in _NEED_SLURM and place.scheduler != "slurm":
+                print(f"\n{name}: only on a Slurm site")
+                continue
             argv = [sys.executable, "-m", "benchmarks.inside", name]
             argv += [place.scheduler, str(place.shared), *(["--quick"] if options.quick else [])]
             answer = json.loads(place.run(argv, api_url).splitlines()[-1])
@@ -39,7 +44,12 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--only", action="append", choices=NAMES, help="may be given several times")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(NAMES)}; default: all but bursts, which takes minutes",
+    )
     parser.add_argument(
         "--scheduler",
         choices=("slurm", "local"),
@@ -47,7 +57,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--site", type=Path, help="folder of a test site that is up already")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    return options
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Drill:
         faults = Faults(
             self._site, self._server, submitter, (workers[0], workers[1]), self._random, weights
         )
-        stack.callback(faults.repair, everything=True)
+        stack.callback(faults.end)
         end = time.monotonic() + max(60.0, len(runs) * times["seconds_per_run"])
         self._break_things(faults, submitter, end)
         faults.repair(everything=True)

@@ -1,4 +1,4 @@
-"""Everything that goes wrong, drawn from one random generator, and put right again after a while."""
+"""What goes wrong, drawn from one random generator, and is put right again after a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from drill.processes import Submitter, Worker
@@ -83,14 +82,15 @@ class Faults:
         """Let requeued jobs start now; Slurm would wait two minutes."""
         if "slurmctld" in self._broken:
             return
-        waiting = self.site.run(
-            *("squeue", "--noheader", "--array", "--user", USER, "--states=PENDING"),
-            "--format=%i|%r",
-        )
-        for line in waiting.stdout.splitlines():
-            job, _, reason = line.partition("|")
+        for job, _, reason in self._jobs("--states=PENDING"):
             if reason == "BeginTime":
                 self.site.run("scontrol", "update", f"jobid={job}", "starttime=now")
+
+    def end(self) -> None:
+        """Put everything right and leave no job behind."""
+        self.repair(everything=True)
+        if left := [job for job, _, _ in self._jobs()]:
+            self.site.run("scancel", *left)
 
     def _break(self, what: str, seconds: tuple[float, float], repair: Callable[[], None]) -> None:
         self._broken.add(what)
@@ -159,17 +159,20 @@ class Faults:
         return True
 
     def _running(self, node: str | None = None) -> list[tuple[str, str]]:
-        """(job, submission) of jobs that run now."""
+        """(job, submission) of the drill's jobs that run now."""
         where = ("--nodelist", node) if node else ()
-        listed = self.site.run(
-            *("squeue", "--noheader", "--array", "--user", USER, "--states=RUNNING"),
-            *("--format=%i|%j", *where),
-        )
-        found = (line.partition("|") for line in listed.stdout.splitlines())
-        return [(job, name) for job, _, name in found]
+        return [(job, name) for job, name, _ in self._jobs("--states=RUNNING", *where)]
+
+    def _jobs(self, *which: str) -> list[tuple[str, str, str]]:
+        """(job, submission, reason) of the drill's jobs in the queue."""
+        command = "squeue", "--noheader", "--array", "--user", USER, "--format=%i|%j|%r", *which
+        lines = self.site.run(*command).stdout.splitlines()
+        jobs = [(job, name, reason) for job, name, reason in (line.split("|") for line in lines)]
+        runs = self.site.outside / "shared" / "runs"
+        return [job for job in jobs if (runs / job[1] / "submission.json").exists()]
 
     def _note(self, what: str, job: str, name: str) -> None:
         journal = self.site.outside / "shared" / "runs" / name / "submission.json"
-        flow_runs = json.loads(Path(journal).read_bytes())["flow_runs"]
+        flow_runs = json.loads(journal.read_bytes())["flow_runs"]
         element = job.partition("_")[2] if len(flow_runs) > 1 else "0"
         self.hit[flow_runs[element]].append(what)

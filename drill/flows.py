@@ -15,7 +15,7 @@ from prefect.flow_runs import suspend_flow_run
 
 from hpc_bridge import slurm
 
-_FOR_EVER = 3600.0
+_FOR_EVER = 3600
 
 
 class OwnError(Exception):

@@ -1,4 +1,4 @@
-"""What all records of a flow run together call for, and whether it is so. Nothing here asks anybody."""
+"""What all records of a flow run call for, and whether it is so. Nothing here asks anybody."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CANCELS = frozenset({"cancel", "scancel"})
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One attempt of a job in the scheduler's records (``sacct -D``), in the order of their starts."""
+    """One attempt of a job in the scheduler's records (``sacct -D``), by their starts."""
 
     submission: str
     job: str
@@ -117,7 +117,9 @@ def expected_ends(run: Evidence) -> frozenset[str]:
         return frozenset({told}) & {natural}
     if told == "Cancelled":
         return frozenset({"Cancelled"} if _CANCELS.intersection(run.faults) else ())
-    if by_scheduler in _BY_SCHEDULER:
+    if by_scheduler == "CANCELLED" and not _CANCELS.intersection(run.faults):
+        ends = {natural}  # nobody was to cancel it
+    elif by_scheduler in _BY_SCHEDULER:
         ends = {_BY_SCHEDULER[by_scheduler]}
         if newest is not None and newest.flow_state == "CRASHED":
             ends.add(natural)  # had crashed by itself before

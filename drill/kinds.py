@@ -21,6 +21,8 @@ class Kind:
     """Name of the state that it has at the end."""
     weight: int = 2
     seconds: tuple[float, float] = (0.0, 0.0)
+    deployed: bool = False
+    """A run of the deployment, rather than of a flow in a bundle; only those can be suspended."""
     submissions: int = 1
     """As many are right; more than one where the run goes on in another job on purpose."""
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +44,8 @@ KINDS: Mapping[str, Kind] = {
         submissions=4,
         variables={"walltime": "1m", "on_walltime": "resubmit", "max_resubmissions": 3},
     ),
-    "suspends": Kind("suspend", "Completed", seconds=(0, 3), submissions=2),
+    "deployed": Kind("end", "Completed", 2, (0, 8), deployed=True),
+    "suspends": Kind("suspend", "Completed", seconds=(0, 3), deployed=True, submissions=2),
 }
 
 

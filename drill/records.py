@@ -138,7 +138,7 @@ def _is_of(row: JobRow, element: Element) -> bool:
 
 
 def strays(sacct: str, shared: Path) -> list[str]:
-    """What belongs to no flow run: jobs of unknown names, submissions with two jobs or unsettled."""
+    """Jobs of unknown names, and submissions that have two jobs or whose end is not told."""
     submissions = {element.submission for own in read_elements(shared).values() for element in own}
     jobs: dict[str, set[str]] = defaultdict(set)
     for _, row in read_rows(sacct):

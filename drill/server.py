@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ class Server:
         self._ask("POST", f"flow_runs/{flow_run}/resume", {})
 
     def _ask(self, method: str, path: str, content: Any = None) -> Any:
-        answer = self._client.request(method, f"/{path}", json=content)
+        for pause in (0.5, 1, 2, 4, 0):
+            answer = self._client.request(method, f"/{path}", json=content)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(pause)  # its SQLite is busy
         answer.raise_for_status()
         return answer.json()

@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_folder(name: str) -> Path:
-    """``job_scripts``, ``services`` or ``examples``, in an installed package or a checkout alike."""
+    """``job_scripts``, ``services`` or ``examples``, in a package or a checkout alike."""
     packaged = _PACKAGE / "_data" / name
     return packaged if packaged.is_dir() else _PACKAGE.parent / name

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFlowRunFuture, PrefectFuture
 from prefect.states import Cancelling, Crashed
 from prefect.utilities.asyncutils import run_coro_as_sync
@@ -113,20 +114,24 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
             if self._final_state is not None:
                 await self._explain(self._final_state)
             elif self._care is not None and self._care.end.done():
-                self._take_over(self._care.end)
+                await self._take_over(self._care.end)
             if remaining == 0.0:
                 break
         if self._final_state is not None and self._care is not None:
             self._care.is_ending = True
 
-    def _take_over(self, end: Future[State[Any] | None]) -> None:
+    async def _take_over(self, end: Future[State[Any] | None]) -> None:
         """The job is over. A run that is to be retried or resumed goes on in another one."""
-        if end.exception() is not None:
-            self._care = None  # which has been logged
-            return
-        state = end.result()
-        if state is None or state.is_final():
-            self._final_state = state or _deleted()
+        state = None if end.exception() is not None else end.result()
+        if state is None:  # the run was deleted, or another process looks after the job
+            self._care = None
+            try:
+                async with get_client() as client:
+                    await client.read_flow_run(self.flow_run_id)
+            except ObjectNotFound:
+                self._final_state = _deleted()
+        elif state.is_final():
+            self._final_state = state
         else:
             self._over, self._care, self._reference = self._reference, None, None
 

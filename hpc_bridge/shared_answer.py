@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from hpc_bridge.watcher import Snapshot
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
+_FRESH_DIVISOR = 10
 _TIMES = ("submitted", "started", "ended", "estimated_start")
 
 
@@ -40,16 +42,19 @@ class SharedAnswer:
         *,
         max_age: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path = path
         self._query = query
         self._max_age = max_age
         self._now = now
+        self._sleep = sleep
 
     def ask(self, newer_than: datetime | None = None) -> Snapshot:
         """The shared answer when it is younger than ``max_age`` seconds, else a new one.
 
-        With ``newer_than`` it must also have been asked for after that moment.
+        With ``newer_than`` it must also have been asked for after that moment; however many want
+        that, a tenth of ``max_age`` lies between two questions.
 
         Raises SchedulerUnavailable when somebody else has just failed to get one.
         """
@@ -58,19 +63,29 @@ class SharedAnswer:
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                return self._known(file, newer_than) or self._ask_anew(file)
+                known = self._known(file)
+                if known is not None and (newer_than is None or known.taken_at >= newer_than):
+                    return known
+                if known is not None:
+                    self._pause(file)
+                return self._ask_anew(file)
             finally:
                 # Not left to close: a child of this process may hold the same open file.
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _known(self, file: BinaryIO, newer_than: datetime | None) -> Snapshot | None:
+    def _pause(self, file: BinaryIO) -> None:
+        """Until a tenth of the age that an answer may have; others wait for the lock meanwhile."""
+        file.seek(0)
+        stored = _load(file.read().decode(errors="replace"))
+        age = self._age(stored) if stored is not None else self._max_age
+        self._sleep(max(0.0, self._max_age / _FRESH_DIVISOR - age))
+
+    def _known(self, file: BinaryIO) -> Snapshot | None:
         stored = _load(file.read().decode(errors="replace"))
         if stored is None or not 0 <= self._age(stored) < self._max_age:
             return None
         if "failure" in stored:
             raise SchedulerUnavailable(f"{stored['failure']} (asked by another process just now)")
-        if newer_than is not None and stored["taken_at"] < newer_than:
-            return None
         return _snapshot(stored)
 
     def _ask_anew(self, file: BinaryIO) -> Snapshot:

@@ -20,6 +20,8 @@ from hpc_bridge.tracking.adoption import find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
 
+_PAGE = 200
+
 
 def reconcile(console: Console) -> int:
     """Give every flow run the state that its job's records call for; returns the exit code."""
@@ -38,8 +40,12 @@ def reconcile(console: Console) -> int:
 async def _reconcile(shared: Path, console: Console) -> Counter[str]:
     counts: Counter[str] = Counter()
     await asyncio.to_thread(index_older_runs, shared)
-    found = await asyncio.to_thread(lambda: list(orphans(shared, lambda *_: True)))
     async with get_client() as client:
+        pools = await _pool_ids(client)
+        found = await asyncio.to_thread(
+            # Those of another server's pools are not for this one to judge.
+            lambda: list(orphans(shared, lambda _, run: run.get("work_pool_id") in {None, *pools}))
+        )
         keeper = Keeper(client)
         jobs: list[TrackedJob] = []
         for orphan in found:
@@ -54,6 +60,13 @@ async def _reconcile(shared: Path, console: Console) -> Counter[str]:
         counts[outcome] += 1
         console.print(f"job {job.job_id} ({job.run.submission_id}): {outcome}", highlight=False)
     return counts
+
+
+async def _pool_ids(client: PrefectClient) -> set[str]:
+    found: set[str] = set()
+    while page := await client.read_work_pools(limit=_PAGE, offset=len(found)):
+        found.update(str(pool.id) for pool in page)
+    return found
 
 
 async def _jobs_of(orphan: Any, counts: Counter[str], console: Console) -> list[TrackedJob]:

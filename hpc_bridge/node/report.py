@@ -79,7 +79,7 @@ def _output(attempt: Attempt) -> str:
 def _name(record: ExitRecord) -> str:
     if record.terminated:
         return "Terminated"
-    return "Killed" if record.signal == signal.SIGKILL else "Crashed"
+    return "Killed" if record.signal else "Exited"
 
 
 def message(record: ExitRecord, output: str) -> str:

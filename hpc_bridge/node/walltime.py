@@ -104,8 +104,7 @@ class Walltime:
             message = WARNED  # the scheduler knows better
         else:
             message = f"Ended {self.end - now:.0f} s before the end of {walltime}. " + (
-                f"It has been resubmitted {self._before} times, and max_resubmissions is"
-                f" {self._most}."
+                f"It has been resubmitted as often as max_resubmissions={self._most} allows."
                 if self._goes_on
                 else "Ask for a longer walltime, or let the run go on in a new job with"
                 " on_walltime='resubmit'."

@@ -88,9 +88,7 @@ class LocalScheduler(Scheduler):
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
         return self.parse_status(answer)
 
-    def cancel_command(
-        self, jobs: Collection[JobId], *, only_waiting: bool = False
-    ) -> list[str]:
+    def cancel_command(self, jobs: Collection[JobId], *, only_waiting: bool = False) -> list[str]:
         states = ["--waiting"] if only_waiting else []
         return [*self._command, "cancel", *states, *(job.value for job in jobs)]
 

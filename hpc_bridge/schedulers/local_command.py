@@ -2,8 +2,9 @@
 
     python -I -S local_command.py --state DIR [--cpus N] submit [--test-only] < script
     ...                                                  status | history [ID ...] | find NAME
-    ...                                                  cancel [--waiting] ID ... | signal SIGNAL ID ...
-    ...                                                  requeue ID ... | hold ID ... | queues
+    ...                                                  cancel [--waiting] ID ...
+    ...                                                  signal SIGNAL ID ... | requeue ID ...
+    ...                                                  hold ID ... | queues
 
 Run as a file, it imports nothing of hpc_bridge but its own modules beside it, and of those and
 Python the standard library only: a start takes some 30 ms.

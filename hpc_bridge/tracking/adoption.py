@@ -31,14 +31,21 @@ class Orphan:
     submission: dict[str, Any]
 
 
-def orphans(shared: Path, wanted: Callable[[str, dict[str, Any]], bool]) -> Iterator[Orphan]:
+def orphans(
+    shared: Path,
+    wanted: Callable[[str, dict[str, Any]], bool],
+    *,
+    known: Callable[[str], bool] = lambda _: False,
+) -> Iterator[Orphan]:
     """Claim the live submissions that are ``wanted`` and that no living process looks after.
 
-    Blocks. ``wanted`` is asked with the submission's id and content; directories that cannot be
-    read are left to a later time.
+    Blocks. ``wanted`` is asked with the submission's id and content; those that are ``known`` by
+    their id are not read. Directories that cannot be read are left to a later time.
     """
     claims = claims_on(shared)
     for name in _live(shared):
+        if known(name):
+            continue
         run = RunDirectory(shared / "runs" / name)
         try:
             submission = run.read_submission()
@@ -60,12 +67,14 @@ def find_jobs(
     orphan: Orphan,
     *,
     poll_interval: float | None = None,
+    may_submit: bool = True,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[TrackedJob] | None:
     """The jobs of a submission, found by its name when their id was not noted. Blocks.
 
-    A submission that never reached the scheduler is submitted now. None while that may still be
-    on its way. Raises the CommandErrors and SharedDirectoryError.
+    A submission that never reached the scheduler is submitted now if it still ``may_submit``, else
+    there are none. None while it may still be on its way. Raises the CommandErrors and
+    SharedDirectoryError.
     """
     run, submission = orphan.run, orphan.submission
     scheduler: SchedulerName = submission["scheduler"]
@@ -73,8 +82,8 @@ def find_jobs(
     if noted_or_found(run, connection.cluster) is None:
         if now() - submission_time(run.submission_id) < _IN_FLIGHT:
             return None
-        if submission["format"] == 1:
-            return []  # that version left what was refused in this form too
+        if submission["format"] == 1 or not may_submit:
+            return []  # format 1 left what was refused in this form too
         logger.warning("%s was never submitted; submitting it now", run.submission_id)
         resubmit(run, connection)
     if run.read_submission().get("job_id") is None:

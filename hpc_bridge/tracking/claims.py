@@ -235,6 +235,7 @@ _making = threading.Lock()
 
 def claims_on(shared: Path) -> Claims:
     """This process's claims in a shared directory; a forked child has its own."""
+    shared = shared.resolve()  # two spellings of one folder are one
     with _making:
         key = os.getpid(), shared
         if key not in _claims:

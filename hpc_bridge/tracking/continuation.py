@@ -18,6 +18,7 @@ from hpc_bridge.errors import CommandError, TemplateError
 from hpc_bridge.jobs import JobState, JobStatus
 from hpc_bridge.journal import new_submission_id
 from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED
+from hpc_bridge.tracking.explanation import EXPLAINED
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.outcome import is_unexplained
 from hpc_bridge.tracking.resubmission import submit_again
@@ -62,7 +63,9 @@ async def continuation(
     except (CommandError, TemplateError) as error:
         if error.retryable:
             raise
-        words = f"{message} It was refused: {error}"
+        words = (
+            f"{EXPLAINED}{job.job_id} had too little walltime. {message} It was refused: {error}"
+        )
         await _set(client, job, Crashed(name=WALLTIME_EXCEEDED, message=words))
         return None
     in_queue = queued(following, message)

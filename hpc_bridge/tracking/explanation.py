@@ -10,6 +10,9 @@ from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
 
+EXPLAINED = "Job "
+"""How a message that has all this begins; what is said on the node begins otherwise."""
+
 _ADVICE = {
     JobState.TIMEOUT: (
         'Ask for a longer walltime, or let the run go on in further jobs (on_walltime="resubmit"),'
@@ -33,7 +36,7 @@ def crash_message(
 ) -> str:
     """Of a job that ended before, or without, a final state of its flow run."""
     lines = [
-        f"Job {status.job_id} {_ending(status, record)}{_limit(status.state, spec)}.",
+        f"{EXPLAINED}{status.job_id} {_ending(status, record)}{_limit(status.state, spec)}.",
         record.message if record else "",
         asked(spec),
         used(usage),
@@ -146,6 +149,8 @@ def used(usage: JobUsage | None) -> str:
     """What it used, as far as the scheduler has recorded it."""
     if usage is None:
         return "What it used is not known: the scheduler's records could not be had."
+    if usage.started is None and usage.ended is not None:
+        return "It did not start."
     cpu, memory = usage.cpu_efficiency, usage.memory_efficiency
     parts = [
         usage.wall_seconds is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 
 from hpc_bridge.connections import Connection
+from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.reference import JobReference
@@ -63,10 +64,14 @@ class Keeper:
 
     def keeps(self, submission_id: str) -> bool:
         """Whether this process looks after any job of a submission."""
-        return any(
-            submission_id in (key[0], tracker.job.run.submission_id)
-            for key, tracker in list(self._trackers.items())  # other threads ask too
-        )
+        return submission_id in self.submissions()
+
+    def submissions(self) -> set[str]:
+        """The submissions that this process looks after."""
+        trackers = list(self._trackers.items())  # other threads ask too
+        return {key[0] for key, _ in trackers} | {
+            tracker.job.run.submission_id for _, tracker in trackers
+        }
 
     def __len__(self) -> int:
         return len(self._trackers)
@@ -84,20 +89,28 @@ class Keeper:
             return await tracker.follow()
         finally:
             self._trackers.pop(key, None)
-            if not self.keeps(job.run.submission_id):
-                # Not in a thread: those may have ended before an interpreter does.
-                claims_on(job.run.shared).release(job.run)
 
     async def serve(self) -> None:
         """Notice cancellations and keep concurrency slots, for ever."""
-        for turn in itertools.count():
+        renewed = float("-inf")
+        while True:
             try:
                 await self.look_for_cancelling()
-                if turn % int(LEASE_RENEWAL_SECONDS / SERVE_SECONDS) == 0:
+                if time.monotonic() - renewed >= LEASE_RENEWAL_SECONDS:
+                    renewed = time.monotonic()
+                    await self._check_claims()
                     await self._renew_leases()
-            except httpx.HTTPError as error:
-                logger.info("The Prefect server cannot be asked now: %s", error)
+            except (httpx.HTTPError, HPCBridgeError, OSError) as error:
+                logger.info("Jobs cannot be looked after as a whole now: %s", error)
             await asyncio.sleep(min((SERVE_SECONDS, *self._intervals())))
+
+    async def _check_claims(self) -> None:
+        """A process that was stopped for minutes, or a laptop that slept, may have lost them."""
+        for tracker in list(self._trackers.values()):
+            run = tracker.job.run
+            if not await asyncio.to_thread(claims_on(run.shared).holds, run):
+                logger.warning("Another process looks after job %s now", tracker.job.job_id)
+                tracker.abandon()
 
     def _intervals(self) -> Iterable[float]:
         return (tracker.job.connection.poll_interval for tracker in self._trackers.values())

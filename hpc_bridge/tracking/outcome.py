@@ -13,12 +13,12 @@ from prefect.states import Cancelled, Crashed, to_state_create
 from hpc_bridge.jobs import JobSpec, JobState, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.node.records import RESUBMITTING, WARNED, ExitRecord
+from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED, ExitRecord
 from hpc_bridge.reference import JobReference
-from hpc_bridge.tracking.explanation import cancel_message, crash_message
+from hpc_bridge.tracking.explanation import EXPLAINED, cancel_message, crash_message
 
-# Set by the supervisor, which cannot know why a signal came.
-_UNEXPLAINED_NAMES = frozenset({"Killed", "Terminated"})
+# Set on the node, which does not know why a signal came nor what the job used.
+_UNEXPLAINED_NAMES = frozenset({"Killed", "Terminated", "Exited"})
 # The engine's own words for the same, in a state named Crashed (Prefect 3.8, sync and async flows).
 _UNEXPLAINED_MESSAGES = ("aborted by a termination signal", "cancelled by the runtime environment")
 
@@ -55,13 +55,13 @@ async def settle(
     the state that the flow run is in afterwards.
     """
     flow_run = await client.read_flow_run(flow_run_id)
-    if is_settled(flow_run, status):
+    if _stands(flow_run):
         return flow_run.state
     record = await asyncio.to_thread(run.exit_record, element)
     output = await asyncio.to_thread(run.output_tail, element=element)
     for _ in range(_TRIES):
         flow_run = await client.read_flow_run(flow_run_id)
-        if is_settled(flow_run, status) or _has_moved_on(flow_run, run, record):
+        if _stands(flow_run) or _has_moved_on(flow_run, run, record):
             break
         final = await asyncio.to_thread(
             final_state, status, record, output, spec, flow_run.state, usage
@@ -96,13 +96,23 @@ async def _propose(
     )
 
 
+def _stands(flow_run: FlowRun) -> bool:
+    """As ``is_settled``; a run that could not be submitted again after all has ended here."""
+    state = flow_run.state
+    if state is not None and state.is_pending() and state.name == RESUBMITTING:
+        return False
+    return is_settled(flow_run)
+
+
 def _has_moved_on(flow_run: FlowRun, run: RunDirectory, record: ExitRecord | None) -> bool:
     """Whether the run's state is no longer this job's affair: somebody runs it again."""
     reference = JobReference.parse(flow_run.infrastructure_pid)
     if reference is not None and reference.submission_id > run.submission_id:
         return True  # ids sort by time
-    told = record is not None and record.flow_state in _TOLD
-    return told and flow_run.state is not None and not flow_run.state.is_final()
+    state = flow_run.state
+    if state is None or state.is_final() or state.is_cancelling() or state.name == "Requeued":
+        return False  # a job that waits again has left the record of its attempt before
+    return record is not None and record.flow_state in _TOLD
 
 
 def is_other_jobs(record: ExitRecord | None, status: JobStatus) -> bool:
@@ -115,14 +125,14 @@ def is_other_jobs(record: ExitRecord | None, status: JobStatus) -> bool:
     return ("_" in record.job_id) == ("_" in status.job_id.value)
 
 
-def is_settled(flow_run: FlowRun, status: JobStatus) -> bool:
+def is_settled(flow_run: FlowRun) -> bool:
     """Whether the flow run's state stands although its job is over."""
     state = flow_run.state
     if state is None:
         return False
     if state.is_final():
         # A flow that ended by itself is not renamed after what became of its job.
-        return not (is_unexplained(state) and status.state in {*_NAMES, JobState.CANCELLED})
+        return not is_unexplained(state)
     return goes_on_later(flow_run)
 
 
@@ -143,12 +153,12 @@ def goes_on_later(flow_run: FlowRun) -> bool:
 
 
 def is_unexplained(state: State[Any]) -> bool:
-    """Whether a signal ended the flow and only the scheduler knows why it came."""
+    """Whether the node said less of the end than the scheduler's records can add."""
     if not state.is_crashed():
         return False
     message = state.message or ""
-    if state.name == "WalltimeExceeded":
-        return message == WARNED  # a job that was warned may also be requeued
+    if state.name == WALLTIME_EXCEEDED:
+        return not message.startswith(EXPLAINED)
     if state.name == "Crashed":
         return any(words in message for words in _UNEXPLAINED_MESSAGES)
     return state.name in _UNEXPLAINED_NAMES

@@ -62,6 +62,7 @@ class Tracker:
         self._keeper = keeper
         self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
         self._over = self._looked = False
+        self._abandoned = False
         self._cancelling_since: float | None = None
         self._cancelled_at: float | None = None
         self._awake = asyncio.Event()
@@ -77,14 +78,21 @@ class Tracker:
             self._cancelling_since = time.monotonic()
             self._awake.set()
 
+    def abandon(self) -> None:
+        """Another process looks after the job."""
+        self._abandoned = True
+        self._awake.set()
+
     async def follow(self) -> State[Any] | None:
         """Until the job is over and its flow run is told; returns the state that stands.
 
-        None when the flow run has been deleted. A job that another one takes on from is followed by
-        that one.
+        None when the flow run has been deleted, or another process looks after the job. A job that
+        another one takes on from is followed by that one.
         """
         while True:
             status = await self._until_over()
+            if status is None:
+                return None
             successor = await self._successor(status)
             if successor is None:
                 break
@@ -97,7 +105,8 @@ class Tracker:
         self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
         self._over = self._looked = False
 
-    async def _until_over(self) -> JobStatus:
+    async def _until_over(self) -> JobStatus | None:
+        """The status at the end; None when another process has taken over."""
         job = self.job
         watcher = job.connection.watcher
         watched = watcher.watch(
@@ -108,10 +117,10 @@ class Tracker:
             if not watched.latest:
                 await self._sleep(watched, _FIRST_REASON_SECONDS)
                 watcher.hurry()
-            while not watched.done.done():
+            while not (watched.done.done() or self._abandoned):
                 await self._safely(self._look(watched))
                 await self._sleep(watched, min(LOOK_SECONDS, job.connection.poll_interval))
-            return watched.done.result()
+            return None if self._abandoned else watched.done.result()
         finally:
             watcher.forget(watched)
 

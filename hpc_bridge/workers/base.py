@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from abc import ABC
 from collections.abc import Awaitable, Callable
@@ -14,17 +15,18 @@ import anyio.abc
 import httpx
 from prefect.client.schemas.objects import Flow as APIFlow
 from prefect.context import FlowRunContext, TagsContext
-from prefect.exceptions import InfrastructureNotFound
+from prefect.exceptions import Abort, InfrastructureNotFound, Pause
 from prefect.logging import get_logger
 from prefect.results import aresolve_result_storage
 from prefect.states import Crashed, Pending
 from prefect.tasks import Task
+from prefect.utilities.engine import propose_state
 from prefect.utilities.processutils import command_to_string
 from prefect.utilities.urls import url_for
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from typing_extensions import TypeVar
 
-from hpc_bridge.errors import BundleError, HPCBridgeError
+from hpc_bridge.errors import BundleError, CommandError, HPCBridgeError
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.reference import JobReference
@@ -57,6 +59,8 @@ logger = get_logger("hpc_bridge")
 
 R = TypeVar("R")
 
+_RESOLVED_AT_ONCE = 8
+
 
 class BatchWorkerResult(BaseWorkerResult):
     """``status_code`` is always 0: the flow run itself says how it ended."""
@@ -75,6 +79,8 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
 
     _keeper: Keeper | None = None
     _gatherer: Gatherer
+    _housekeeping: Housekeeping
+    _resolving: anyio.CapacityLimiter
 
     _serves = False
     """Whether this is a long-lived worker, rather than a caller that submits its own flow."""
@@ -118,9 +124,10 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
         configuration = await self._configuration({})
         shared = await asyncio.to_thread(prepare_shared_directory, configuration.shared)
         await asyncio.to_thread(claims_on(shared).serve_as, self._work_pool_name, self.name)
+        self._resolving = anyio.CapacityLimiter(_RESOLVED_AT_ONCE)
         self._gatherer = Gatherer(load_settings().array_window, lambda: self.submitting)
-        housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
-        for work in (self.keeper.serve, housekeeping.serve):
+        self._housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
+        for work in (self.keeper.serve, self._housekeeping.serve):
             self._in_background(work)
 
     def _in_background(self, work: Callable[[], Awaitable[Any]]) -> None:
@@ -288,12 +295,46 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
 
         A worker that ends meanwhile leaves the job to the next one.
         """
-        job = await self._submit_job(flow_run, configuration)
+        job = await self._submit_in_the_end(flow_run, configuration)
         if task_status is not None:
             task_status.started(str(job.reference))  # which Prefect records on the flow run
         await self.keeper.follow(job)
         # Whatever became of it has been said; Prefect would say "crashed" for any other code.
         return BatchWorkerResult(identifier=str(job.reference), status_code=0)
+
+    async def _submit_in_the_end(
+        self, flow_run: FlowRun, configuration: BatchJobConfiguration
+    ) -> TrackedJob:
+        """Submit, however long the scheduler does not answer."""
+        try:
+            return await self._submit_job(flow_run, configuration)
+        except CommandError as error:
+            if not error.retryable:
+                raise
+            self._logger.warning("Flow run %r waits for the scheduler: %s", flow_run.name, error)
+            delayed: State[Any] = Pending(name="SubmissionDelayed", message=str(error))
+            with contextlib.suppress(Abort, Pause, httpx.HTTPError):
+                await propose_state(self.client, delayed, flow_run_id=flow_run.id)
+            return await self._housekeeping.submitted_later(flow_run.id)
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """As Prefect's, for a few runs at a time: each asks the server several times."""
+        await self._resolving.acquire_on_behalf_of(flow_run.id)
+        try:
+            await super()._submit_run(flow_run)
+        finally:
+            self._resolved(flow_run.id)
+
+    def _resolved(self, flow_run_id: UUID) -> None:
+        with contextlib.suppress(RuntimeError):  # it is called again at the end
+            self._resolving.release_on_behalf_of(flow_run_id)
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """As Prefect's; that a busy server does not take them is no reason to crash the run."""
+        try:
+            await super()._give_worker_labels_to_flow_run(flow_run_id)
+        except httpx.HTTPError as error:
+            self._logger.info("Flow run %s has no labels of its worker: %s", flow_run_id, error)
 
     async def kill_infrastructure(
         self,
@@ -322,14 +363,21 @@ class BatchWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWorkerR
             part for part in (configuration.name, flow.name if flow else None) if part
         )
         request = JobRequest(
-            configuration, flow_run.id, one_line(comment), work_pool=self.work_pool.name
+            configuration,
+            flow_run.id,
+            one_line(comment),
+            work_pool=self.work_pool.name,
+            work_pool_id=self.work_pool.id,
         )
         try:
             if self._serves:
+                self._resolved(flow_run.id)
                 job = await self._gatherer.submit(request)
             else:
                 job = (await asyncio.to_thread(submit, [request]))[0]
         except HPCBridgeError as error:
+            if self._serves and isinstance(error, CommandError) and error.retryable:
+                raise  # it is tried again
             name = "SubmissionFailed" if error.retryable else "Refused"
             await self.client.set_flow_run_state(
                 flow_run.id, Crashed(name=name, message=str(error)), force=True

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.logging import get_logger
-from prefect.states import Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.utilities.engine import propose_state
 
 from hpc_bridge.errors import HPCBridgeError, SubmissionRefused, TemplateError
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("hpc_bridge")
 
-_STUCK = timedelta(seconds=60)
-"""A run that was taken from the queue of its pool has a run directory long before."""
+_STUCK = timedelta(minutes=3)
+"""A run that somebody has taken from the pool has a run directory, or a worker's label, before."""
 _SWEEP_SECONDS = 86400.0
 
 
@@ -58,6 +58,8 @@ class Housekeeping:
         self._shared = shared
         self._interval = interval
         self._waiting: dict[str, Orphan] = {}
+        self._foreign: set[str] = set()
+        self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
         self._swept = float("-inf")
 
     async def serve(self) -> None:
@@ -77,11 +79,19 @@ class Housekeeping:
             await asyncio.sleep(self._interval)
 
     async def _adopt(self) -> None:
-        found = await asyncio.to_thread(lambda: list(orphans(self._shared, self._is_wanted)))
+        known = self._worker.keeper.submissions() | self._waiting.keys() | self._foreign
+        found = await asyncio.to_thread(
+            lambda: list(orphans(self._shared, self._is_wanted, known=known.__contains__))
+        )
         self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
         for orphan in list(self._waiting.values()):
             try:
-                jobs = await asyncio.to_thread(find_jobs, orphan, poll_interval=self._interval)
+                jobs = await asyncio.to_thread(
+                    find_jobs,
+                    orphan,
+                    poll_interval=self._interval,
+                    may_submit=await self._are_wanted(orphan),
+                )
             except (SubmissionRefused, TemplateError) as refusal:
                 await self._refuse(orphan, refusal)
                 del self._waiting[orphan.run.submission_id]
@@ -93,9 +103,19 @@ class Housekeeping:
                 continue
             del self._waiting[orphan.run.submission_id]
             if not jobs:
-                await asyncio.to_thread(orphan.run.close)
+                await self._give_up(orphan)
             for job in jobs:
                 await self._take_on(job)
+
+    async def _give_up(self, orphan: Orphan) -> None:
+        """Nothing was submitted, and nothing is to be any more."""
+        for flow_run_id in map(UUID, orphan.submission["flow_runs"].values()):
+            with contextlib.suppress(Abort, Pause, ObjectNotFound):
+                state = (await self._worker.client.read_flow_run(flow_run_id)).state
+                if state is not None and state.is_cancelling():
+                    cancelled: State[Any] = Cancelled(message="Cancelled before it was submitted.")
+                    await propose_state(self._worker.client, cancelled, flow_run_id=flow_run_id)
+        await asyncio.to_thread(orphan.run.close)
 
     async def _refuse(self, orphan: Orphan, refusal: HPCBridgeError) -> None:
         """As when it is refused while its submitter lives: there is no job, and will be none."""
@@ -103,19 +123,50 @@ class Housekeeping:
             state: State[Any] = Crashed(name="Refused", message=str(refusal))
             with contextlib.suppress(Abort, Pause, ObjectNotFound):
                 await propose_state(self._worker.client, state, flow_run_id=UUID(flow_run_id))
+            if (expected := self._expected.get(UUID(flow_run_id))) is not None:
+                expected.set_exception(refusal)
         await asyncio.to_thread(orphan.run.close)
 
     def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
-        pool = submission.get("work_pool", self._worker.work_pool.name)
+        pool = self._worker.work_pool
+        if submission.get("work_pool_id") is not None:
+            is_ours = submission["work_pool_id"] == str(pool.id)
+        else:
+            is_ours = submission.get("work_pool", pool.name) == pool.name
         return (
-            pool == self._worker.work_pool.name
-            and submission_id not in self._waiting
+            is_ours
             and not self._worker.keeper.keeps(submission_id)
             and not any(
-                UUID(flow_run_id) in self._worker.submitting
+                UUID(flow_run_id) in self._worker.submitting.difference(self._expected)
                 for flow_run_id in submission["flow_runs"].values()
             )
         )
+
+    async def _are_wanted(self, orphan: Orphan) -> bool:
+        """Whether a submission that was never made is still to be made."""
+        if orphan.submission.get("job_id") is not None:
+            return True
+        states = []
+        for flow_run_id in orphan.submission["flow_runs"].values():
+            with contextlib.suppress(ObjectNotFound):
+                states.append((await self._worker.client.read_flow_run(UUID(flow_run_id))).state)
+        return any(
+            state is not None and not state.is_final() and not state.is_cancelling()
+            for state in states
+        )
+
+    async def submitted_later(self, flow_run_id: UUID) -> TrackedJob:
+        """The job of a run whose submission got no answer.
+
+        It is found by its name, or submitted once the scheduler answers. Raises SubmissionRefused
+        or TemplateError.
+        """
+        expected: asyncio.Future[TrackedJob] = asyncio.get_running_loop().create_future()
+        self._expected[flow_run_id] = expected
+        try:
+            return await expected
+        finally:
+            self._expected.pop(flow_run_id, None)
 
     async def _take_on(self, job: TrackedJob) -> None:
         try:
@@ -125,11 +176,18 @@ class Housekeeping:
                     flow_run.id, infrastructure_pid=str(job.reference)
                 )
         except ObjectNotFound:
-            logger.info("The flow run of job %s has been deleted", job.job_id)
-            await asyncio.to_thread(job.run.settle, job.element, flow_state=None)
+            logger.info("Job %s is of a flow run that this server does not have", job.job_id)
+            if (await asyncio.to_thread(job.run.read_submission)).get("work_pool_id") is None:
+                self._foreign.add(job.run.submission_id)  # format 1 does not tell servers apart
+            else:
+                await asyncio.to_thread(job.run.settle, job.element, flow_state=None)
             return
         except httpx.HTTPError as error:  # the job must not be left to nobody
             logger.warning("Job %s could not be noted: %s", job.job_id, error)
+        expected = self._expected.get(job.flow_run_id)
+        if expected is not None and not expected.done():
+            expected.set_result(job)
+            return
         logger.info("Adopted job %s of flow run %s", job.job_id, job.flow_run_id)
         self._worker.adopt(job)
 
@@ -152,17 +210,21 @@ class Housekeeping:
         homeless = [run for run in runs if run.infrastructure_pid is None]
         if not homeless:
             return
-        dead = await asyncio.to_thread(claims_on(self._shared).dead_workers)
+        claims = claims_on(self._shared)
+        dead = await asyncio.to_thread(claims.dead_workers)
+        living = {holder.worker for holder in await asyncio.to_thread(claims.living)}
         submitted = await asyncio.to_thread(self._submitted)
         for run in homeless:
-            if str(run.id) not in submitted and self._is_stuck(run, dead):
+            if str(run.id) not in submitted and self._is_stuck(run, dead, living):
                 await self._reschedule(run)
 
-    def _is_stuck(self, run: FlowRun, dead: Iterable[str]) -> bool:
+    def _is_stuck(self, run: FlowRun, dead: Container[str], living: Container[str | None]) -> bool:
         state = run.state
         if state is None or run.id in self._worker.submitting:
             return False
         taken_by = f"{self._worker.work_pool.name}/{run.labels.get('prefect.worker.name')}"
+        if taken_by in living:
+            return False  # it gathers runs, or its server is slow
         return taken_by in dead or datetime.now(UTC) - state.timestamp > _STUCK
 
     def _submitted(self) -> set[str]:

@@ -56,6 +56,8 @@ class JobRequest:
     flow_run_id: UUID
     comment: str
     work_pool: str | None = None
+    work_pool_id: UUID | None = None
+    """Tells one Prefect server from another, which may have a pool of the same name."""
 
 
 def connection_of(configuration: BatchJobConfiguration) -> Connection:
@@ -257,6 +259,7 @@ def _journal(requests: Sequence[JobRequest], spec: JobSpec) -> dict[str, Any]:
         "submission": spec.name,
         "flow_runs": {str(n): str(request.flow_run_id) for n, request in enumerate(requests)},
         "work_pool": requests[0].work_pool,
+        "work_pool_id": str(requests[0].work_pool_id) if requests[0].work_pool_id else None,
         "scheduler": configuration.scheduler_name,
         "command": _journal_command(configuration),
         "spec": spec.model_dump(mode="json", exclude_defaults=True, exclude={"environment"}),

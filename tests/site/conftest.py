@@ -6,7 +6,8 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
@@ -88,37 +90,66 @@ class Site:
         self.shell(f"chown -R {user}: /home/{user}/{shlex.quote(name.split('/')[0])}", user="root")
         return path
 
+
 CALLER = """
 import asyncio, json, os, sys, time
 from pathlib import Path
 from prefect import tags
 import jobs
 
-how, tag, seconds, variables = sys.argv[1], sys.argv[2], float(sys.argv[3]), json.loads(sys.argv[4])
+way, tag, seconds, how, variables = sys.argv[1:]
+seconds, variables = float(seconds), json.loads(variables)
 os.setsid()  # a process group of its own, as a terminal gives
 Path(f"{tag}.pid").write_text(str(os.getpid()))
 with tags(tag):
-    if how == "async":
+    if way == "async":
         asyncio.run(jobs.patient.with_options(job_variables=variables)(seconds))
-    elif how == "call":
-        jobs.counted.with_options(job_variables=variables)(seconds)
-    elif how == "cancel":
-        future = jobs.counted.with_options(job_variables=variables).submit(seconds)
+    elif way == "call":
+        jobs.counted.with_options(job_variables=variables)(seconds, how)
+    elif way == "cancel":
+        future = jobs.counted.with_options(job_variables=variables).submit(seconds, how)
         future.cancel()
         future.wait()
         print(future.state.name)
     else:
-        jobs.counted.with_options(job_variables=variables).submit(seconds)
+        jobs.counted.with_options(job_variables=variables).submit(seconds, how)
         Path(f"{tag}.submitted").touch()
         time.sleep(300)
 """
 
 
+def side_by_side(*cases: Callable[[], None]) -> None:
+    """Run all at once; the first that failed is raised."""
+    errors: list[BaseException] = []
+
+    def run(case: Callable[[], None]) -> None:
+        try:
+            case()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(case,)) for case in cases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
 class Caller:
-    """A researcher's script that calls a flow; ``how`` is one of those in CALLER."""
+    """A researcher's script that calls a flow in one of the ways of CALLER."""
 
     def __init__(
-        self, site: Site, how: str, tag: str, seconds: float = 300, *, folder: str, **options: Any
+        self,
+        site: Site,
+        way: str,
+        tag: str,
+        seconds: float = 300,
+        how: str = "",
+        *,
+        folder: str,
+        **options: Any,
     ) -> None:
         self._site = site
         self._tag = tag
@@ -126,7 +157,7 @@ class Caller:
         site.run("rm", "-f", f"{tag}.pid", f"{tag}.submitted")
         variables = {"env": {"HOOK_DIR": folder}, **options}
         self.process = site.start(
-            *(sys.executable, "caller.py", how, tag, str(seconds), json.dumps(variables)),
+            *(sys.executable, "caller.py", way, tag, str(seconds), how, json.dumps(variables)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -236,6 +267,18 @@ def create_run(deployment: UUID, seconds: float = 0, how: str = "", **job_variab
             parameters={"seconds": seconds, "how": how},
             job_variables=job_variables,
         ).id
+
+
+def burst(
+    pool: str, deployment: UUID, count: int, seconds: float = 0, **job_variables: Any
+) -> list[UUID]:
+    """Runs of ``counted`` that become ready at the same moment."""
+    with get_client(sync_client=True) as client:
+        client.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
+        try:
+            return [create_run(deployment, seconds, **job_variables) for _ in range(count)]
+        finally:
+            client.update_work_pool(pool, WorkPoolUpdate(is_paused=False))
 
 
 def read(flow_run_id: UUID) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +16,13 @@ from tests.site.conftest import (
     Caller,
     Site,
     Worker,
+    burst,
     counted_deployment,
     create_run,
     ends,
-    history,
     job_of,
     read,
+    side_by_side,
 )
 from tests.waiting import until
 
@@ -74,25 +75,6 @@ def until_over(*flow_run_ids: UUID, seconds: float = SOON) -> None:
     until(lambda: all(state(run).is_final() for run in flow_run_ids), seconds, "the run is over")
 
 
-def side_by_side(*cases: Callable[[], None]) -> None:
-    """Run all at once; the first that failed is raised."""
-    errors: list[BaseException] = []
-
-    def run(case: Callable[[], None]) -> None:
-        try:
-            case()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(case,)) for case in cases]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def queued_run_is_cancelled(site: Site, run: UUID) -> None:
     job = job_of(run)
     until(lambda: state(run).name in ("Queued", "Cancelling"), SOON, "it waits")
@@ -140,3 +122,196 @@ def test_the_script_that_submitted_a_run_cancels_it(site: Site, folder: str) -> 
     side_by_side(
         lambda: by_api("submit", "only-submitted"), lambda: by_api("call", "called"), by_future
     )
+
+
+def test_a_job_that_waits_again_after_a_requeue_is_cancelled(site: Site, deployment: UUID) -> None:
+    run = create_run(deployment, 300, requeue=True)
+    until_started(site, run)
+    job = job_of(run)
+    site.shell(f"scontrol requeue {job}", user="root")
+    until(lambda: state(run).name == "Requeued", 30, "the run waits again")
+    cancel(run)
+    until(lambda: not is_queued(site, job), SOON, "the job leaves the queue")
+    until_over(run)
+    assert ends(run)[-1] == "Cancelled"
+
+
+def test_a_cancelled_flow_has_its_hooks_and_its_children_end(site: Site, deployment: UUID) -> None:
+    run = create_run(deployment, 300, "children")
+    children = site.home() / "cancelling" / f"{run}.children"
+    until(children.exists, 90, "the flow runs")
+    pids = "\\|".join(children.read_text().split())
+    node = site.shell(f"squeue --noheader --jobs={job_of(run)} --format=%N")
+    cancel(run)
+    until_over(run)
+    until(lambda: not is_queued(site, job_of(run)), SOON, "the job is over")
+    assert ends(run) == ["Cancelled"]
+    assert (site.home() / "cancelling" / f"{run}.CANCELLING").read_text() == "ran\n"
+    assert node.startswith("c")
+    assert site.run("pgrep", "-f", "sleep 30[12]", user="root").stdout == "", pids
+
+
+SHORT_GRACE = """
+from hpc_bridge.tracking import tracker
+tracker.CANCEL_GRACE_SECONDS = 4.0
+from prefect.cli import app
+app()
+"""
+
+
+def test_a_flow_that_ignores_its_cancellation_is_ended(site: Site, deployment: UUID) -> None:
+    site.put("short_grace.py", SHORT_GRACE)
+
+    def by_the_node() -> None:
+        run = create_run(deployment, 300, "stubborn")
+        until_started(site, run)
+        cancel(run)
+        until_over(run, seconds=30 + SOON)
+        assert ends(run) == ["Cancelled"]
+        assert "did not end within 30 s of its cancellation" in output_of(site, run)
+
+    def by_the_worker() -> None:
+        pool = "impatient"
+        with Worker(site, pool, "impatient", start="short_grace.py"):
+            run = create_run(counted_deployment(pool, FOLDER), 300, "stubborn")
+            until_started(site, run)
+            cancel(run)
+            until_over(run, seconds=20 + SOON)
+            assert ends(run) == ["Cancelled"]
+            assert "did not end within" not in output_of(site, run)
+
+    side_by_side(by_the_node, by_the_worker)
+
+
+def output_of(site: Site, run: UUID) -> str:
+    submission = read(run).infrastructure_pid.split(":")[2]
+    return site.shell(f"cat ~/.hpc-bridge/runs/{submission}/job.out")
+
+
+def until_told(site: Site, *runs: UUID) -> None:
+    """The worker has nothing more to do for them."""
+    submissions = [read(run).infrastructure_pid.split(":")[2] for run in runs]
+    live = site.home() / ".hpc-bridge" / "live"
+    until(lambda: not any((live / name).exists() for name in submissions), 60, "the end is told")
+
+
+def test_a_cancellation_that_meets_the_end_leaves_one_final_state(
+    site: Site, deployment: UUID
+) -> None:
+    seconds = 4.0
+    offsets = (-0.3, 0.0, 0.15, 0.3, 0.6)
+    runs = [create_run(deployment, seconds, arrays=False) for _ in offsets]
+
+    def race(run: UUID, offset: float) -> None:
+        until_started(site, run)
+        started = (site.home() / "cancelling" / f"{run}.starts").stat().st_mtime
+        until(lambda: time.time() >= started + seconds + offset, 30, "the flow is about to end")
+        cancel(run)
+        until_over(run)
+
+    side_by_side(*(partial(race, *case) for case in zip(runs, offsets, strict=True)))
+    until_told(site, *runs)
+    for run in runs:
+        assert ends(run) in (["Completed"], ["Cancelled"])
+        assert state(run).is_final()
+
+
+def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, folder: str) -> None:
+    caller = Caller(site, "submit", "left", folder=folder, directives=["--hold"])
+    until(caller.is_ready, 90, "the run is submitted")
+    caller.signal("KILL")
+    caller.process.communicate(timeout=30)
+    run = caller.flow_run_id
+    cancel(run)
+    site.shell(f"scontrol release {job_of(run)}")
+    until_over(run, seconds=60)
+    assert ends(run) == ["Cancelled"]
+    assert state(run).message == "Cancelled before the job started."
+    assert not has_started(site, run)
+
+
+def test_scancel_tells_by_whom(site: Site, deployment: UUID) -> None:
+    def cancelled(user: str, *, running: bool) -> None:
+        variables = {} if running else {"begin": "now+1hour"}
+        run = create_run(deployment, 300, **variables)
+        job = job_of(run)
+        if running:
+            until_started(site, run)
+        site.shell(f"scancel {job}", user=user)
+        until(lambda: state(run).is_cancelled(), 30, "the run is cancelled")
+        assert f"cancelled at the scheduler by {user}" in state(run).message
+        assert ends(run)[-1] == "Cancelled"
+
+    side_by_side(
+        *(
+            partial(cancelled, user, running=running)
+            for user in ("researcher", "root")
+            for running in (True, False)
+        )
+    )
+
+
+def test_a_cancelled_element_of_an_array_leaves_the_others_alone(
+    site: Site, deployment: UUID
+) -> None:
+    runs = burst(POOL, deployment, 3, directives=["--hold"])
+    jobs = [job_of(run) for run in runs]
+    array = jobs[0].split("_")[0]
+    assert sorted(jobs) == [f"{array}_{element}" for element in range(3)]
+    queued_run_is_cancelled(site, runs[1])
+    assert is_queued(site, jobs[0])
+    assert is_queued(site, jobs[2])
+    site.shell(f"scontrol release {array}")
+    until_over(runs[0], runs[2], seconds=90)
+    assert [ends(run) for run in runs] == [["Completed"], ["Cancelled"], ["Completed"]]
+    assert not has_started(site, runs[1])
+
+
+@pytest.mark.parametrize("way", ["call", "async"])
+def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str, way: str) -> None:
+    def interrupted(tag: str, **options: Any) -> None:
+        caller = Caller(site, way, f"{tag}-{way}", folder=folder, **options)
+        run = caller.flow_run_id
+        job = job_of(run)
+        expected = "RUNNING" if not options else "PENDING"
+        until(lambda: state(run).type.value == expected, 60, "it runs, or waits")
+        caller.signal("INT")
+        _, errors = caller.process.communicate(timeout=60)
+        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+        assert f"cancelling job {job}" in errors
+        until_over(run)
+        until(lambda: not is_queued(site, job), SOON, "the job is over")
+        assert ends(run) == ["Cancelled"]
+
+    side_by_side(
+        lambda: interrupted("interrupted"),
+        lambda: interrupted("interrupted-in-the-queue", directives=["--hold"]),
+    )
+
+
+def test_a_second_ctrl_c_leaves_at_once(site: Site, folder: str) -> None:
+    caller = Caller(site, "call", "hasty", 300, "stubborn", folder=folder)
+    run = caller.flow_run_id
+    until_started(site, run)
+    caller.signal("INT")
+    errors = caller.process.stderr
+    assert errors is not None
+    until(lambda: "cancelling job" in errors.readline(), 30, "the first is taken")
+    until(lambda: state(run).is_cancelling(), SOON, "the run is being cancelled")
+    caller.signal("INT")
+    caller.process.communicate(timeout=15)
+    assert not state(run).is_final()
+    until_over(run, seconds=60)
+    assert ends(run) == ["Cancelled"]
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_the_end_of_the_script_that_submitted_never_ends_the_job(
+    site: Site, folder: str, signal: str
+) -> None:
+    caller = Caller(site, "submit", f"ended-by-{signal}", 8, folder=folder)
+    until(caller.is_ready, 90, "the run is submitted")
+    caller.signal(signal)
+    caller.process.communicate(timeout=30)
+    until_over(caller.flow_run_id, seconds=90)
+    assert ends(caller.flow_run_id) == ["Completed"]

@@ -344,7 +344,7 @@ def test_a_refusal_is_the_runs_end_with_the_schedulers_words(
         assert server.state is not None
         assert (server.state.type.value, server.state.name) == ("CRASHED", "WalltimeExceeded")
         assert server.state.message == (
-            "Resubmission 1 of at most 3 after the walltime."
+            "Job 7 had too little walltime. Resubmission 1 of at most 3 after the walltime."
             " It was refused: Slurm refused the job: Invalid account"
         )
         assert {path.name for path in (shared / "live").iterdir()} == {job.run.submission_id}

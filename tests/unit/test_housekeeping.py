@@ -45,6 +45,9 @@ class Worker:
     def keeps(self, submission_id: str) -> bool:
         return submission_id in self.kept
 
+    def submissions(self) -> set[str]:
+        return set(self.kept)
+
     def adopt(self, job: TrackedJob) -> None:
         self.adopted.append(job)
         self.kept.add(job.run.submission_id)

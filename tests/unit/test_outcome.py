@@ -355,20 +355,15 @@ def test_the_end_of_another_job_is_not_this_ones() -> None:
 
 # whether a state stands
 
-OVER = [state for state in JobState if state.is_terminal]
-EXPLAINED = {*CAUSES, JobState.CANCELLED} - {JobState.FAILED, JobState.COMPLETED}
 UNEXPLAINED = [
     states.Crashed(name="Killed"),
     states.Crashed(name="Terminated", message="The job on c1 was ended by a signal."),
     states.Crashed(message=ABORTED),
     states.Crashed(message=CANCELLED),
+    states.Crashed(name="Exited", message="The flow's process on c1 ended with exit code 3."),
     states.Crashed(name="WalltimeExceeded", message=WARNED),
+    states.Crashed(name="WalltimeExceeded", message="Ended 15 s before the end of the walltime."),
 ]
-
-
-def stands_for(flow_run: FlowRun) -> set[JobState]:
-    """The ends of its job for which the flow run's state stands."""
-    return {end for end in OVER if is_settled(flow_run, job(end))}
 
 
 @pytest.mark.parametrize(
@@ -388,7 +383,7 @@ def stands_for(flow_run: FlowRun) -> set[JobState]:
     ],
 )
 def test_a_state_of_the_flows_own_stands(state: State[Any]) -> None:
-    assert stands_for(run_in(state)) == set(OVER)
+    assert is_settled(run_in(state))
 
 
 @pytest.mark.parametrize(
@@ -403,13 +398,19 @@ def test_a_state_of_the_flows_own_stands(state: State[Any]) -> None:
     ],
 )
 def test_a_state_that_nobody_else_would_end_does_not_stand(state: State[Any] | None) -> None:
-    assert stands_for(run_in(state)) == set()
+    assert not is_settled(run_in(state))
 
 
 @pytest.mark.parametrize("state", UNEXPLAINED)
-def test_an_end_by_a_signal_stands_unless_the_scheduler_can_explain_it(state: State[Any]) -> None:
+def test_what_the_node_said_of_an_end_is_completed_by_the_records(state: State[Any]) -> None:
     assert is_unexplained(state)
-    assert stands_for(run_in(state)) == set(OVER) - EXPLAINED
+    assert not is_settled(run_in(state))
+
+
+@pytest.mark.parametrize("end", [state for state in JobState if state.is_terminal])
+@pytest.mark.parametrize("record", [None, ExitRecord(cause="WalltimeExceeded", message=WARNED)])
+def test_an_explained_end_stands(end: JobState, record: ExitRecord | None) -> None:
+    assert is_settled(run_in(final_state(job(end), record, "", None)))
 
 
 @pytest.mark.parametrize("state", [states.Failed(message=ABORTED), states.Running()])
@@ -425,7 +426,7 @@ def test_a_retry_in_the_flows_own_process_is_no_further_job(
 ) -> None:
     flow_run = run_in(states.AwaitingRetry(), retry_type)
     assert goes_on_later(flow_run) is later
-    assert stands_for(flow_run) == (set(OVER) if later else set())
+    assert is_settled(flow_run) is later
 
 
 # both together, over a server that remembers one flow run
@@ -529,6 +530,27 @@ def test_any_number_of_settlers_set_one_state(tmp_path: Path, state: JobState) -
 
     asyncio.run(all_at_once())
     assert len(client.taken) == 1
+
+
+@pytest.mark.parametrize("state", [states.Pending(name="Requeued"), states.Cancelling()])
+def test_a_job_that_is_cancelled_when_it_waits_again_ends_its_run(
+    tmp_path: Path, state: State[Any]
+) -> None:
+    (tmp_path / "0" / "0").mkdir(parents=True)
+    before = ExitRecord(flow_state="CRASHED", exit_code=143)
+    write_exit_record(tmp_path / "0" / "0" / "exit.json", before)
+    final = settled(OneFlowRun(state), job(JobState.CANCELLED), RunDirectory(tmp_path))
+    assert final is not None
+    assert final.is_cancelled()
+
+
+def test_a_run_that_somebody_runs_again_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "0" / "0").mkdir(parents=True)
+    before = ExitRecord(flow_state="FAILED", exit_code=1)
+    write_exit_record(tmp_path / "0" / "0" / "exit.json", before)
+    client = OneFlowRun(states.Pending())
+    settled(client, job(JobState.FAILED), RunDirectory(tmp_path))
+    assert client.taken == []
 
 
 def test_the_output_and_record_are_the_elements_own(tmp_path: Path) -> None:

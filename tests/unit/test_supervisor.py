@@ -362,7 +362,7 @@ def test_the_last_resubmission_ends_by_its_walltime(tmp_path: Path) -> None:
     node.run_signalled(signal.SIGUSR1)
     record = node.record()
     assert (record.cause, record.resubmit) == ("WalltimeExceeded", False)
-    assert "been resubmitted 3 times, and max_resubmissions is 3" in record.message
+    assert "resubmitted as often as max_resubmissions=3 allows" in record.message
 
 
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED"])
