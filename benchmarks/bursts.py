@@ -22,8 +22,8 @@ def measure(run: Run) -> list[Row]:
         no_jobs_left(run.shared),
         WorkerProcess(run.shared, _POOL, run.scheduler) as worker,
     ):
-        deployment = deploy(client, "print_lines", _POOL, begin="now+86400")
-        create_runs(client, deployment, [{"seconds": 0}] * count)
+        deployment = deploy(client, "tomorrow", _POOL, begin="now+86400")
+        create_runs(client, deployment, [{}] * count)
         began = time.monotonic()
         until(
             lambda: count_runs(client, deployment, "Queued") == count,

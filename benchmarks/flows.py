@@ -37,6 +37,11 @@ def print_lines(seconds: float) -> None:
         time.sleep(1)
 
 
+@flow
+def tomorrow() -> None:
+    """Its jobs begin tomorrow, and so never."""
+
+
 def _wait_and_note(at: float, folder: str) -> None:
     time.sleep(max(0.0, at - time.time()))
     note = Path(folder, os.environ["PREFECT__FLOW_RUN_ID"])

@@ -40,12 +40,12 @@ def measure(run: Run) -> list[Row]:
         WorkerProcess(run.shared, "benchmark-process", "process") as prefects,
         WorkerProcess(run.shared, _POOL, run.scheduler, **interval) as worker,
     ):
-        waiting = deploy(client, "print_lines", _POOL, begin="now+86400")
+        waiting = deploy(client, "tomorrow", _POOL, begin="now+86400")
         running = deploy(client, "print_lines", _POOL)
         empty = worker.peak_memory
         began, ready = worker.cost(), time.monotonic()
         create_runs(client, running, [{"seconds": 500}] * _RUNNING)
-        create_runs(client, waiting, [{"seconds": 0}] * (live - _RUNNING))
+        create_runs(client, waiting, [{}] * (live - _RUNNING))
 
         def are_live() -> bool:
             queued = count_runs(client, waiting, "Queued")

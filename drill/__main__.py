@@ -86,9 +86,14 @@ class Drill:
         end = time.monotonic() + max(60.0, len(runs) * times["seconds_per_run"])
         self._break_things(faults, submitter, end)
         faults.repair(everything=True)
-        print("calm", flush=True)
+        self._say("faults are over and repaired")
         self._wait(faults, submitter, time.monotonic() + times["calm"])
+        self._say("all records are compared")
         return *self._compare(submitter, faults, len(runs)), faults
+
+    def _say(self, what: str) -> None:
+        seconds = (datetime.now(UTC) - self._began).total_seconds()
+        print(f"{seconds:3.0f} s  {what}", flush=True)
 
     def _break_things(self, faults: Faults, submitter: Submitter, end: float) -> None:
         due = time.monotonic() + _FIRST_FAULT

@@ -30,6 +30,7 @@ WEIGHTS = {
 }
 _NEEDS_CONTROLLER = frozenset({"requeue", "scancel", "node dies"})
 _CRASHING_NODES = ("c1", "c2")
+_DRAWS = 4
 
 
 @dataclass(slots=True)
@@ -52,11 +53,17 @@ class Faults:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def begin(self) -> None:
-        """One more fault, unless what it would break is broken already."""
+        """One more fault; another one is drawn when what it would break is broken already."""
+        for _ in range(_DRAWS):
+            if name := self._draw():
+                self.counts[name] += 1
+                return
+
+    def _draw(self) -> str | None:
         name = self.random.choices(list(self.weights), list(self.weights.values()))[0]
         if name in _NEEDS_CONTROLLER and "slurmctld" in self._broken:
-            return
-        if {
+            return None
+        has_begun = {
             "kill -9 of the worker": self._kill_worker,
             "second worker": self._second_worker,
             "slurmctld restarts": self._restart_controller,
@@ -68,8 +75,8 @@ class Faults:
             "requeue": lambda: self._job_of_somebody("requeue", "scontrol", "requeue"),
             "scancel": lambda: self._job_of_somebody("scancel", "scancel"),
             "cancel": self._cancel,
-        }[name]():
-            self.counts[name] += 1
+        }[name]()
+        return name if has_begun else None
 
     def repair(self, *, everything: bool = False) -> None:
         """End the faults that have lasted for long enough."""

@@ -309,7 +309,7 @@ def _error(answer: Answer, kind: type[CommandError], what: str) -> CommandError:
             stderr=answer.stderr,
         )
     if _UNAVAILABLE.search(words):
-        kind = SchedulerUnavailable
+        kind, what = SchedulerUnavailable, "Slurm does not answer"
     return kind(
         f"{what}: {words}",
         command=answer.command,

@@ -188,16 +188,23 @@ class Worker:
     """A worker process of a user on the login host, with a pool of its own."""
 
     def __init__(
-        self, site: Site, pool: str, name: str, *options: str, start: str = "-m prefect", **env: str
+        self,
+        site: Site,
+        pool: str,
+        name: str,
+        *options: str,
+        start: str = "-m prefect",
+        log: str | None = None,
+        **env: str,
     ) -> None:
-        self.name = name
-        self.log = site.home() / f"{name}.log"
+        self.name = log or name
+        self.log = site.home() / f"{self.name}.log"
         self._site = site
         site.run("rm", "-f", self.log.name)
         command = f"{sys.executable} {start} worker start --pool {pool} --type slurm --name {name}"
         self._process = site.start(
             *("bash", "-c"),
-            f"echo $$ > {name}.pid; exec {shlex.join([*shlex.split(command), *options])}"
+            f"echo $$ > {self.name}.pid; exec {shlex.join([*shlex.split(command), *options])}"
             f" > {self.log.name} 2>&1",
             variables={"PREFECT_WORKER_QUERY_SECONDS": "1", **env},
             start_new_session=True,

@@ -46,7 +46,7 @@ SLEEP, RESTART = ("jobs.end", "sleep"), ("restarts.restarted", "wait")
 JOB: dict[str, Any] = {"memory": "300M", "walltime": "5m"}
 G1 = JOB | {"partition": "gpu"}
 C2 = JOB | {"nodelist": "c2"}
-PREEMPTABLE = JOB | {"nodelist": "c1", "tasks": 4, "warning": "off"}
+PREEMPTABLE = JOB | {"nodelist": "c1", "nodes": 1, "tasks": 3, "warning": "off"}
 LATER = JOB | {"begin": "now+1hour"}
 AGAIN = G1 | {"walltime": "1m", "on_walltime": "resubmit"}
 
@@ -219,7 +219,8 @@ def runs(site: Site, site_worker: str) -> Iterator[Runs]:
             process.terminate()
             process.wait(30)
         site.run("scancel", "--user=researcher", user="root")
-        site.run("scontrol", "update", "nodename=g1,c2", "state=resume", user="root")
+        run_site_script("node", "start", "c2", *OF_SITE)  # unless it has been
+        site.run("scontrol", "update", "nodename=g1", "state=resume", user="root")
 
 
 def _calls(site: Site, who: str, cases: dict[str, Any]) -> dict[str, Any]:
@@ -245,13 +246,17 @@ def bring_to_their_ends(site: Site, runs: Runs) -> None:
         site.shell(f"scontrol update jobid={job} EndTime=now+3", user="root")
     for job in runs.jobs("deadline"):
         site.shell(f"scontrol update jobid={job} deadline=now+3", user="root")
-    site.shell(f"scancel {' '.join(runs.jobs('cancelled by root'))}", user="root")
-    site.shell(
-        f"scancel {' '.join(runs.jobs('cancelled by its owner') + runs.jobs('cancelled in the queue'))}"
-    )
+    for end, user in (
+        ("cancelled by root", "root"),
+        ("cancelled by its owner", "researcher"),
+        ("cancelled in the queue", "researcher"),
+    ):
+        site.shell(f"scancel {runs.jobs(end)[0]}", user=user)
     site.shell(f"scontrol hold {runs.jobs('held')[0]}")
     assert run_site_script("node", "crash", "c2", *OF_SITE).returncode == 0
-    site.shell("sbatch --partition=cpu --nodelist=c1 --ntasks=8 --time=1 --wrap 'sleep 5'")
+    site.shell(
+        "sbatch --partition=cpu --nodelist=c1 --nodes=1 --ntasks=8 --time=1 --wrap 'sleep 5'"
+    )
     runs.until({"preempted", "preempted, requeued"}, lambda s: not s.is_running(), 30, "preempted")
     runs.until({"preempted, requeued"}, lambda state: state.name == "Requeued", 30, "requeued")
     runs.until(REQUEUED, lambda state: state.name == "Requeued", 90, "requeued")

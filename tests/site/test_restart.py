@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
+from hpc_bridge.journal import new_submission_id
 from tests.site.conftest import (
     Caller,
     Site,
@@ -21,7 +21,6 @@ from tests.site.conftest import (
     ends,
     job_of,
     read,
-    side_by_side,
 )
 from tests.waiting import until
 
@@ -69,11 +68,166 @@ def killing_sbatch(site: Site, name: str, before: str, after: str) -> Iterator[s
     site.put(
         f"{name}/sbatch",
         "#!/bin/bash\n"
-        f"[ -e ~/{name}/done ] && exec /usr/bin/sbatch \"$@\"\n"
+        f'[ -e ~/{name}/done ] && exec /usr/bin/sbatch "$@"\n'
         f"touch ~/{name}/done\n"
         f"{before}\n"
-        "/usr/bin/sbatch \"$@\"\n"
+        '/usr/bin/sbatch "$@"\n'
         f"{after}\n",
     )
     site.shell(f"chmod +x ~/{name}/sbatch && rm -f ~/{name}/done")
     yield f"/home/researcher/{name}:/usr/local/bin:/usr/bin:/bin"
+
+
+def test_a_worker_that_is_killed_around_a_submission_makes_one_job_of_each_run(site: Site) -> None:
+    pool = "killed-around"
+    with (
+        killing_sbatch(site, "after", "", "kill -9 $PPID") as path,
+        Worker(site, pool, "around", PATH=path) as worker,
+    ):
+        deployment = counted_deployment(pool, FOLDER)
+        taken = create_run(deployment)
+        until(lambda: worker.is_over, 60, "the worker is killed after the real sbatch")
+    assert read(taken).infrastructure_pid is None
+    with (
+        killing_sbatch(site, "before", "kill -9 $PPID; exit 1", "") as path,
+        Worker(site, pool, "around", PATH=path) as worker,
+    ):
+        until(lambda: is_looked_after(site, taken, worker), ADOPTED, "the job is adopted")
+        lost = create_run(deployment)
+        until(lambda: worker.is_over, 60, "the worker is killed before the real sbatch")
+    assert read(lost).infrastructure_pid is None
+    with Worker(site, pool, "around"):
+        until_all([taken, lost], "Completed")
+    assert [ends(run) for run in (taken, lost)] == [["Completed"]] * 2
+    assert jobs_named(site, taken, lost) == [1, 1]
+    assert [len(starts(site, run)) for run in (taken, lost)] == [1, 1]
+
+
+def test_a_new_worker_finishes_what_the_killed_one_looked_after(site: Site) -> None:
+    pool = "killed"
+    with Worker(site, pool, "killed") as worker:
+        deployment = counted_deployment(pool, FOLDER)
+        waits = create_run(deployment, directives=["--hold"])
+        runs = create_run(deployment, 25)
+        completes = create_run(deployment, 6)
+        vanishes = create_run(deployment, 300)
+        leaves = create_run(deployment, begin="now+1hour")
+        everything = [waits, runs, completes, vanishes, leaves]
+        jobs = {run: job_of(run) for run in everything}
+        running = [runs, completes, vanishes]
+        until(lambda: all(starts(site, run) for run in running), 90, "the flows run")
+        worker.kill()
+    site.shell(f"scancel --signal=KILL --full {jobs[vanishes]}")
+    site.shell(f"scancel {jobs[leaves]}")
+    ended = ",".join(jobs[run] for run in (completes, vanishes, leaves))
+    queue = f"squeue --noheader --jobs={ended}"
+    until(lambda: not site.shell(queue), 60, "three jobs end while nobody looks")
+    assert not read(vanishes).state.is_final()
+    assert not read(leaves).state.is_final()
+    with Worker(site, pool, "killed") as worker:
+        until(lambda: is_looked_after(site, waits, worker), ADOPTED, "the jobs are adopted")
+        until_all([leaves], "Cancelled", ADOPTED)
+        until(lambda: read(vanishes).state.is_crashed(), ADOPTED, "the end is told")
+        assert "signal 9" in read(vanishes).state.message
+        site.shell(f"scontrol release {jobs[waits]}")
+        until_all([waits, runs, completes], "Completed")
+        assert worker.memory() < 300
+    assert [len(ends(run)) for run in everything] == [1] * 5
+    assert jobs_named(site, *everything) == [1] * 5
+    assert [len(starts(site, run)) for run in everything] == [1, 1, 1, 1, 0]
+
+
+def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site: Site) -> None:
+    pool = "shared-by-two"
+    with Worker(site, pool, "left") as left, Worker(site, pool, "right") as right:
+        workers = [left, right]
+        deployment = counted_deployment(pool, FOLDER)
+        runs = burst(pool, deployment, 10, arrays=False)
+        held = burst(pool, deployment, 4, directives=["--hold"], arrays=False)
+
+        def keepers(run: UUID) -> list[Worker]:
+            return [worker for worker in workers if is_looked_after(site, run, worker)]
+
+        jobs = [job_of(run) for run in held]
+        until_all(runs, "Completed")
+        assert [len(keepers(run)) for run in held] == [1] * 4
+        killed = keepers(held[0])[0]
+        survivor = right if killed is left else left
+        killed.kill()
+        until(
+            lambda: all(is_looked_after(site, run, survivor) for run in held),
+            ADOPTED,
+            "the other takes over",
+        )
+        site.shell(f"scontrol release {','.join(jobs)}")
+        until_all(held, "Completed")
+        assert survivor.memory() < 300
+    everything = [*runs, *held]
+    assert jobs_named(site, *everything) == [1] * 14
+    assert [len(starts(site, run)) for run in everything] == [1] * 14
+    assert [ends(run) for run in everything] == [["Completed"]] * 14
+
+
+def test_a_second_worker_of_the_same_name_is_refused(site: Site) -> None:
+    with Worker(site, "named", "twin"):
+        second = Worker(site, "named", "twin", log="second")
+        until(lambda: second.is_over, 60, "the second ends")
+    assert "serves pool 'named' under the name 'twin' already" in second.text
+    assert "Traceback" not in second.text
+
+
+def test_reconcile_tells_what_became_of_a_job_that_nobody_looked_after(site: Site) -> None:
+    shared = "/home/researcher/left-alone"
+    caller = Caller(
+        site, "submit", "left-alone", folder=FOLDER, directives=["--hold"], shared_dir=shared
+    )
+    until(caller.is_ready, 90, "the run is submitted")
+    caller.signal("KILL")
+    caller.process.communicate(timeout=30)
+    run = caller.flow_run_id
+    site.shell(f"scancel {job_of(run)}")
+    assert not read(run).state.is_final()
+    done = site.python("-m", "hpc_bridge.cli", "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
+    assert done.returncode == 0, done.stderr
+    assert "its flow run is Cancelled" in done.stdout
+    assert ends(run) == ["Cancelled"]
+    again = site.python("-m", "hpc_bridge.cli", "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
+    assert "Nothing to do" in again.stdout
+
+
+def as_format_1(folder: Any) -> None:
+    """What the first version would have left: no pool, no index, the bundle beside the script."""
+    journal = json.loads((folder / "submission.json").read_text())
+    del journal["work_pool"]
+    (folder / "submission.json").write_text(json.dumps({**journal, "format": 1}))
+    (folder / "0" / "bundle.json").rename(folder / "bundle.json")
+    (folder / "0").rmdir()
+    for claim in folder.glob("tracker.*"):
+        claim.unlink()
+    (folder.parents[1] / "live" / folder.name).unlink()
+
+
+def test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone(site: Site) -> None:
+    shared = "/home/researcher/older"
+    caller = Caller(
+        site, "submit", "older", folder=FOLDER, directives=["--hold"], seconds=0, shared_dir=shared
+    )
+    until(caller.is_ready, 90, "the run is submitted")
+    caller.signal("KILL")
+    caller.process.communicate(timeout=30)
+    run = caller.flow_run_id
+    submission = read(run).infrastructure_pid.split(":")[2]
+    runs = site.home() / "older" / "runs"
+    as_format_1(runs / submission)
+    newer = new_submission_id()
+    site.shell(f"cd {shared} && cp -r runs/{submission} runs/{newer} && touch live/{newer}")
+    path = runs / newer / "submission.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    with Worker(site, "newest", "newest", HPC_BRIDGE_SHARED_DIR=shared) as worker:
+        words = f"{newer} was written by a newer version of hpc-bridge and is left alone"
+        until(lambda: words in worker.text, ADOPTED, "the newer one is named")
+        until(lambda: list((runs / submission).glob("tracker.*")), ADOPTED, "the older is adopted")
+        site.shell(f"scontrol release {job_of(run)}")
+        until_all([run], "Completed")
+    assert not list((runs / newer).glob("tracker.*"))
+    assert len(starts(site, run)) == 1
