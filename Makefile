@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check unit embedded site-tests site-up site-down bench clean
+.PHONY: help install demo test check unit embedded site-tests site-up site-down bench drill clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,10 @@ site-down: ## end the test site
 
 bench: install ## the figures of the README
 	$(BIN)/python -m benchmarks
+
+RUNS ?= 100
+drill: install ## kill everything under 100 flow runs, then compare all records (RUNS=100 SEED=7)
+	$(BIN)/python -m drill --runs $(RUNS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ def orphans(
         try:
             submission = run.read_submission()
             if submission["format"] > FORMAT:
-                logger.warning(
-                    "%s was written by a newer version of hpc-bridge and is left alone", run.path
-                )
+                _warn_of_newer(run.path)
             elif (
                 not _is_led_to(shared, submission) and wanted(name, submission) and claims.take(run)
             ):
@@ -108,6 +107,12 @@ def index_older_runs(shared: Path) -> int:
         except (OSError, ValueError, KeyError):
             continue  # it was never complete
     return marked
+
+
+@lru_cache
+def _warn_of_newer(path: Path) -> None:
+    """Once, not at every poll."""
+    logger.warning("%s was written by a newer version of hpc-bridge and is left alone", path)
 
 
 def _live(shared: Path) -> list[str]:

@@ -17,7 +17,7 @@ from prefect.logging import get_logger
 from prefect.states import Pending
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import CommandError
+from hpc_bridge.errors import CommandError, HPCBridgeError
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
@@ -57,9 +57,16 @@ class BatchWorker(SubmittingWorker, ABC):
     _resolving: anyio.CapacityLimiter
 
     async def start(self, *args: Any, **kwargs: Any) -> None:
-        """Serve the pool, as ``prefect worker start`` does."""
+        """Serve the pool, as ``prefect worker start`` does.
+
+        What keeps it from serving ends the process with its words: Prefect's command would show a
+        traceback.
+        """
         self._serves = True
-        await super().start(*args, **kwargs)
+        try:
+            await super().start(*args, **kwargs)
+        except HPCBridgeError as error:
+            raise SystemExit(f"hpc-bridge: {error}") from None
 
     @property
     def keeper(self) -> Keeper:
