@@ -23,7 +23,7 @@ def measure(run: Run) -> list[Row]:
         WorkerProcess(run.shared, _POOL, run.scheduler) as worker,
     ):
         deployment = deploy(client, "tomorrow", _POOL, begin="now+86400")
-        create_runs(client, deployment, [{}] * count)
+        create_runs(client, deployment, count)
         began = time.monotonic()
         until(
             lambda: count_runs(client, deployment, "Queued") == count,

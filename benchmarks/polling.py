@@ -1,4 +1,4 @@
-"""Polling: commands that the scheduler gets while 200 jobs are live, and when none is."""
+"""Polling: commands that the scheduler gets while 1, 50 and 500 jobs are live, and when none is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import multiprocessing
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import datetime
+from unittest import mock
 
 from benchmarks.rows import Row, Run
 from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobId
 from hpc_bridge.journal import new_submission_id
+from hpc_bridge.settings import POLL_INTERVAL
 from hpc_bridge.watcher import WatchedJob, Watcher
 
 TITLE = "polling: commands to the scheduler"
@@ -26,16 +30,23 @@ Job = tuple[JobId, str]
 
 def measure(run: Run) -> list[Row]:
     """Submit, watch for some polls, alone and in several processes, cancel, and look on."""
-    live = 200 if run.scheduler == "slurm" else 40
+    numbers = (1, 50, 500) if run.scheduler == "slurm" else (1, 10, 40)
+    live = numbers[-1]
     polls = 5 if run.quick else 10
     connection = connect(run.scheduler, run.shared, INTERVAL)
     cluster = connection.cluster
     jobs = [_submit(cluster) for _ in range(live)]
     try:
         together = _several_processes(run, jobs, polls)
-        before = cluster.counters.copy()
-        watched = _watch(connection.watcher, jobs, polls)
-        asked = cluster.counters - before
+        rows = []
+        for number in numbers:
+            before = cluster.counters.copy()
+            watched = _watch(connection.watcher, jobs[:number], polls)
+            asked = cluster.counters - before
+            rows.append(_row(run, number, asked, polls))
+            if number < live:
+                for job in watched:
+                    connection.watcher.forget(job)
         known = sum(job.latest is not None for job in watched)
     finally:
         cluster.cancel([job_id for job_id, _ in jobs])
@@ -46,13 +57,7 @@ def measure(run: Run) -> list[Row]:
     time.sleep(polls * INTERVAL)
     quiet = cluster.counters - before
     return [
-        Row(
-            f"{live} live jobs: commands per poll",
-            f"{asked.total() / polls:g} ({polls} polls: {_words(asked)})",
-            f"{live} one per job",
-            asked.total() / polls / live,
-            "1",
-        ),
+        *rows,
         Row(
             f"  {_PROCESSES} processes: commands per interval, in all",
             f"{together:.2f}",
@@ -65,6 +70,18 @@ def measure(run: Run) -> list[Row]:
     ]
 
 
+def _row(run: Run, live: int, asked: Counter[str], polls: int) -> Row:
+    each = asked.total() / polls
+    hourly = 3600 / POLL_INTERVAL[run.scheduler]
+    return Row(
+        f"{live} live {'job' if live == 1 else 'jobs'}: commands per poll",
+        f"{each:g}; {each * hourly:g} an hour ({polls} polls: {_words(asked)})",
+        f"{live} one per job; {live * hourly:g} an hour",
+        each / live,
+        "1",
+    )
+
+
 def _submit(cluster: Cluster) -> Job:
     name = new_submission_id()
     directives = ("--mem=1M", "--time=10", "--output=/dev/null", f"--job-name={name}")
@@ -74,22 +91,29 @@ def _submit(cluster: Cluster) -> Job:
 
 def _watch(watcher: Watcher, jobs: Sequence[Job], polls: int) -> list[WatchedJob]:
     """Watch ``jobs`` until the watcher's own thread has polled so often."""
+    with _polls(watcher, polls) as reached:
+        watched = [watcher.watch(job_id, name) for job_id, name in jobs]
+        if not reached.wait(_LONGEST_WAIT):
+            raise TimeoutError(f"fewer than {polls} polls in {_LONGEST_WAIT:g} s")
+    return watched
+
+
+@contextmanager
+def _polls(watcher: Watcher, number: int) -> Iterator[threading.Event]:
+    """Set when the watcher has polled so often."""
     reached = threading.Event()
     poll, done = watcher.poll, 0
 
-    def counted() -> bool:
+    def counted(newer_than: datetime | None = None) -> bool:
         nonlocal done
-        usable = poll()
+        usable = poll(newer_than)
         done += 1
-        if done == polls:
+        if done == number:
             reached.set()
         return usable
 
-    watcher.poll = counted  # type: ignore[method-assign]
-    watched = [watcher.watch(job_id, name) for job_id, name in jobs]
-    if not reached.wait(_LONGEST_WAIT):
-        raise TimeoutError(f"fewer than {polls} polls in {_LONGEST_WAIT:g} s")
-    return watched
+    with mock.patch.object(watcher, "poll", counted):
+        yield reached
 
 
 def _several_processes(run: Run, jobs: Sequence[Job], polls: int) -> float:
@@ -98,7 +122,7 @@ def _several_processes(run: Run, jobs: Sequence[Job], polls: int) -> float:
     with ProcessPoolExecutor(_PROCESSES, mp_context=spawn) as pool:
         watching = [pool.submit(_watch_alone, run, jobs, polls) for _ in range(_PROCESSES)]
         commands, began, ended = zip(*(future.result() for future in watching), strict=True)
-    return sum(commands) / ((max(ended) - min(began)) / INTERVAL)
+    return float(sum(commands) / ((max(ended) - min(began)) / INTERVAL))
 
 
 def _watch_alone(run: Run, jobs: Sequence[Job], polls: int) -> tuple[int, float, float]:

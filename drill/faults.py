@@ -28,9 +28,18 @@ WEIGHTS = {
     "scancel": 3,
     "cancel": 3,
 }
-_NEEDS_CONTROLLER = frozenset({"requeue", "scancel", "node dies"})
+# slurmctld does not come up while slurmdbd takes its call and does not answer.
+_NOT_WHILE = {
+    "requeue": {"slurmctld"},
+    "scancel": {"slurmctld"},
+    "node dies": {"slurmctld"},
+    "slurmctld restarts": {"slurmdbd"},
+    "slurmctld killed": {"slurmdbd"},
+    "slurmdbd hangs": {"slurmctld"},
+}
 _CRASHING_NODES = ("c1", "c2")
 _DRAWS = 4
+_WORKER_SECONDS = 40.0
 
 
 @dataclass(slots=True)
@@ -61,7 +70,7 @@ class Faults:
 
     def _draw(self) -> str | None:
         name = self.random.choices(list(self.weights), list(self.weights.values()))[0]
-        if name in _NEEDS_CONTROLLER and "slurmctld" in self._broken:
+        if self._broken.intersection(_NOT_WHILE.get(name, ())):
             return None
         has_begun = {
             "kill -9 of the worker": self._kill_worker,
@@ -105,8 +114,9 @@ class Faults:
         heapq.heappush(self._due, (until, next(self._numbers), what, repair))
 
     def _kill_worker(self) -> bool:
+        """At any point of its life, but one that never lives to submit shows nothing."""
         worker = self.workers[0]
-        if "worker" in self._broken:
+        if "worker" in self._broken or worker.age < self.random.uniform(0, _WORKER_SECONDS):
             return False
         worker.kill()
         self._break("worker", (0, 6), worker.start)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,14 +46,16 @@ class Worker:
             variables=environment,
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = time.monotonic()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether there is a process."""
-        return self._process is not None and self._process.poll() is None
+    def age(self) -> float:
+        """Seconds since its last start."""
+        return time.monotonic() - self._started
 
     def start(self) -> None:
         """Begin, and return at once."""
+        self._started = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,

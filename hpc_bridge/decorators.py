@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, overload
@@ -121,10 +123,12 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         return_state = kwargs.pop("return_state", False)
         for upstream in kwargs.pop("wait_for", None) or ():
             await asyncio.to_thread(upstream.wait)
-        future = await self._submit(args, kwargs)
+        submitting = asyncio.ensure_future(self._submit(args, kwargs))
         try:
+            future = await asyncio.shield(submitting)
             return await _outcome(future, return_state)
         except asyncio.CancelledError:  # which is how Ctrl-C comes to a coroutine
+            future = await submitting  # else its job would be left to nobody
             _say_cancelling(future)
             await asyncio.wait_for(asyncio.shield(future.acancel()), _CANCEL_SECONDS)
             await asyncio.shield(future.wait_async(timeout=_CANCEL_SECONDS))
@@ -134,10 +138,11 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         return_state = kwargs.pop("return_state", False)
         for upstream in kwargs.pop("wait_for", None) or ():
             upstream.wait()
-        future = _run(self._submit(args, kwargs))
+        submitting = _uninterrupted(self._submit(args, kwargs))
         try:
-            return _run(_outcome(future, return_state))
+            return _run(_outcome(_result(submitting), return_state))
         except KeyboardInterrupt:
+            future = _result(submitting)  # else its job would be left to nobody
             _say_cancelling(future)
             with _ignoring_interrupts():
                 future.cancel()
@@ -314,6 +319,28 @@ def _run(call: Coroutine[Any, Any, Any]) -> Any:
     """Run to the end; an error on purpose is shown without the loop's forty lines."""
     try:
         return run_coro_as_sync(call)
+    except HPCBridgeError as error:
+        raise error.with_traceback(None) from None
+
+
+def _uninterrupted(call: Coroutine[Any, Any, Any]) -> Future[Any]:
+    """Run in a thread, where Ctrl-C does not come."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(run_coro_as_sync(call))
+        except BaseException as error:  # noqa: BLE001  whoever waits gets it
+            done.set_exception(error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="hpc-bridge-submit", daemon=True).start()
+    return done
+
+
+def _result(done: Future[Any]) -> Any:
+    try:
+        return done.result()
     except HPCBridgeError as error:
         raise error.with_traceback(None) from None
 

@@ -65,7 +65,7 @@ def cancel_message(
         when = f" and ended as {status.scheduler_state}"
     lines = [
         f"Job {status.job_id} was cancelled{who}{when}.",
-        used(usage) if usage is not None and not waited else "",
+        "" if waited or (ours and usage is None) else used(usage),
         f"Last lines of its output:\n{output}" if output else "",
     ]
     if cancelled and status.reason and not status.scheduler_state and not ours:

@@ -35,6 +35,7 @@ from hpc_bridge.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 SERVE_SECONDS = 10.0
+CLAIM_CHECK_SECONDS = 60.0
 LEASE_RENEWAL_SECONDS = 60.0
 LEASE_SECONDS = 300.0
 _WINDOW = 0.2
@@ -54,6 +55,7 @@ class Keeper:
         self._trackers: dict[tuple[str, int], Tracker] = {}
         self._cancels: dict[tuple[int, bool], Batch[JobId, bool]] = {}
         self._usages: dict[int, Batch[JobReference, JobUsage]] = {}
+        self._renewed: dict[UUID, float] = {}
 
     def find(self, flow_run_id: UUID) -> Tracker | None:
         """The tracker of a flow run, when this process looks after it."""
@@ -92,14 +94,14 @@ class Keeper:
 
     async def serve(self) -> None:
         """Notice cancellations and keep concurrency slots, for ever."""
-        renewed = float("-inf")
+        checked = float("-inf")
         while True:
             try:
                 await self.look_for_cancelling()
-                if time.monotonic() - renewed >= LEASE_RENEWAL_SECONDS:
-                    renewed = time.monotonic()
+                await self._renew_leases()
+                if time.monotonic() - checked >= CLAIM_CHECK_SECONDS:
+                    checked = time.monotonic()
                     await self._check_claims()
-                    await self._renew_leases()
             except (httpx.HTTPError, HPCBridgeError, OSError) as error:
                 logger.info("Jobs cannot be looked after as a whole now: %s", error)
             await asyncio.sleep(min((SERVE_SECONDS, *self._intervals())))
@@ -116,23 +118,38 @@ class Keeper:
         return (tracker.job.connection.poll_interval for tracker in self._trackers.values())
 
     async def look_for_cancelling(self) -> None:
-        """Tell the trackers of runs that are to be cancelled."""
+        """Tell the trackers of runs that are to be cancelled.
+
+        Some are Cancelled at once: by hand in the dashboard, or by the server's own services.
+        """
         trackers = {tracker.job.flow_run_id: tracker for tracker in self._trackers.values()}
+        types = FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED])
         for ids in _chunks(list(trackers)):
             cancelling = FlowRunFilter(
-                id=FlowRunFilterId(any_=list(ids)),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+                id=FlowRunFilterId(any_=list(ids)), state=FlowRunFilterState(type=types)
             )
             for flow_run in await self.client.read_flow_runs(flow_run_filter=cancelling):
                 trackers[flow_run.id].cancel()
 
     async def _renew_leases(self) -> None:
-        """A deployment's slot is taken when its run becomes Pending, and lapses in minutes."""
-        for tracker in list(self._trackers.values()):
-            if tracker.waiting.lease is None or tracker.waiting.has_started:
+        """A deployment's slot is taken when its run becomes Pending, and lapses in minutes.
+
+        A new one is renewed at once: its deployment may give it no more than one minute.
+        """
+        waiting = [
+            tracker
+            for tracker in self._trackers.values()
+            if tracker.waiting.lease is not None and not tracker.waiting.has_started
+        ]
+        leases = {tracker.waiting.lease for tracker in waiting}
+        self._renewed = {lease: at for lease, at in self._renewed.items() if lease in leases}
+        for tracker in waiting:
+            lease, now = tracker.waiting.lease, time.monotonic()
+            if now - self._renewed.get(lease, float("-inf")) < LEASE_RENEWAL_SECONDS:
                 continue
             try:
-                await self.client.renew_concurrency_lease(tracker.waiting.lease, LEASE_SECONDS)
+                await self.client.renew_concurrency_lease(lease, LEASE_SECONDS)
+                self._renewed[lease] = now
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in (404, 410):
                     raise

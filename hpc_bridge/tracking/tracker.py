@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -36,11 +37,14 @@ LOGGER_NAME = "hpc_bridge"
 LOOK_SECONDS = 5.0
 CANCEL_GRACE_SECONDS = 60.0
 """The node itself gives a cancelled flow 30 s, and its children and hooks come before that."""
-_FIRST_REASON_SECONDS = 1.0
+_FIRST_ANSWER_SECONDS = 4
+"""Less than a script that has submitted and ends waits for it."""
 _RELAY_TRIES = 12
 """Ten minutes in all; a server that is away for longer does not get the last lines."""
 # Accounting follows the end of a job within seconds, later on a busy site.
 _USAGE_PAUSES = (0.0, 2.0, 5.0, 15.0, 30.0)
+_USAGE_SECONDS = 15.0
+"""For how long an end is not told for want of records: sacct hangs for 45 s when slurmdbd does."""
 
 
 class Tracker:
@@ -112,28 +116,39 @@ class Tracker:
         watched = watcher.watch(
             job.job_id, job.run.submission_id, submitted=job.reference.submitted
         )
+        # Once a job: what waits for a concurrent future stays with it when it gives up.
+        over = asyncio.ensure_future(watched.over())
+        over.add_done_callback(lambda _: self._awake.set())
         try:
             await self._safely(label_flow_run(self.client, job))
-            if not watched.latest:
-                await self._sleep(watched, _FIRST_REASON_SECONDS)
-                watcher.hurry()
+            await self._first_answer(watched)
             while not (watched.done.done() or self._abandoned):
                 await self._safely(self._look(watched))
-                await self._sleep(watched, min(LOOK_SECONDS, job.connection.poll_interval))
+                await self._sleep(min(LOOK_SECONDS, job.connection.poll_interval))
             return None if self._abandoned else watched.done.result()
         finally:
+            over.cancel()
             watcher.forget(watched)
 
-    async def _sleep(self, watched: WatchedJob, seconds: float) -> None:
-        over = asyncio.ensure_future(watched.over())
-        awake = asyncio.ensure_future(self._awake.wait())
-        try:
-            await asyncio.wait({over, awake}, timeout=seconds, return_when="FIRST_COMPLETED")
-        finally:
-            over.cancel()
-            awake.cancel()
-            self._awake.clear()
-            await asyncio.gather(over, awake, return_exceptions=True)
+    async def _first_answer(self, watched: WatchedJob) -> None:
+        """Wait a little for what the scheduler says of the job.
+
+        Of one that it has only just taken it does not know at once why it waits.
+        """
+        for _ in range(_FIRST_ANSWER_SECONDS):
+            status = watched.latest
+            if status is not None and not (status.state.is_waiting and status.reason is None):
+                return
+            if watched.done.done() or self._abandoned or self._cancelling_since is not None:
+                return
+            await self._sleep(1.0)
+            self.job.connection.watcher.hurry()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Shorter when the job is over, or somebody has news of it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), seconds)
+        self._awake.clear()
 
     async def _safely(self, look: Awaitable[object]) -> None:
         """Neither the server nor the scheduler nor the file system may end the tracking."""
@@ -209,8 +224,10 @@ class Tracker:
         return None
 
     async def _finish(self, status: JobStatus) -> State[Any] | None:
-        usage = await self._usage(status, _USAGE_PAUSES[:2])
-        state = None
+        usage = state = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_USAGE_SECONDS):
+                usage = await self._usage(status, _USAGE_PAUSES[:2])
         for pause in _pauses():
             try:
                 state = await self._settle(status, usage)

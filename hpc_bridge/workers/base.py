@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("hpc_bridge")
 
+_ADOPTION_SECONDS = 30.0
+"""With more to be adopted, or a scheduler that hangs, a worker with a limit goes on meanwhile."""
 _RESOLVED_AT_ONCE = 8
 """Runs that are made ready for submission: each asks the server several times."""
 
@@ -93,6 +95,9 @@ class BatchWorker(SubmittingWorker, ABC):
         self._housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
         for work in (self.keeper.serve, self._housekeeping.serve):
             self._in_background(work)
+        if self._limiter is not None:  # adopted jobs count before new runs are taken
+            with anyio.move_on_after(_ADOPTION_SECONDS):
+                await self._housekeeping.has_adopted.wait()
 
     def _in_background(self, work: Callable[[], Awaitable[Any]]) -> None:
         """Run ``work`` until the worker ends, which does not wait for it."""
@@ -108,17 +113,21 @@ class BatchWorker(SubmittingWorker, ABC):
 
     def adopt(self, job: TrackedJob) -> None:
         """Look after a job that another process has submitted; it counts against the limit."""
+        limiter, waiter = self._limiter, None
+        if limiter is not None:
+            try:
+                with contextlib.suppress(RuntimeError):  # it has its slot
+                    limiter.acquire_on_behalf_of_nowait(job.flow_run_id)
+            except anyio.WouldBlock:  # the limit was higher before
+                waiter = asyncio.create_task(limiter.acquire_on_behalf_of(job.flow_run_id))
 
         async def follow() -> None:
-            waiter = None
-            if self._limiter is not None:
-                waiter = asyncio.create_task(self._limiter.acquire_on_behalf_of(job.flow_run_id))
             try:
                 await self.keeper.follow(job)
             finally:
                 if waiter is not None:
                     waiter.cancel()
-                    self._release_limit_slot(job.flow_run_id)
+                self._release_limit_slot(job.flow_run_id)
 
         self._in_background(follow)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Container
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ logger = get_logger("hpc_bridge")
 
 _STUCK = timedelta(minutes=3)
 """A run that somebody has taken from the pool has a run directory, or a worker's label, before."""
+_LABELLED = timedelta(seconds=10)
+"""Longer than a worker takes from taking a run to putting its label there."""
 _SWEEP_SECONDS = 86400.0
 
 
@@ -61,6 +63,8 @@ class Housekeeping:
         self._foreign: set[str] = set()
         self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
         self._swept = float("-inf")
+        self.has_adopted = asyncio.Event()
+        """What was left when the worker began is looked after, as far as it could be read."""
 
     async def serve(self) -> None:
         """For ever; a round that fails is repeated."""
@@ -69,8 +73,10 @@ class Housekeeping:
                 if turn == 0:
                     await asyncio.to_thread(index_older_runs, self._shared)
                 await self._adopt()
-                if await asyncio.to_thread(self._leads):
-                    await self._give_back()
+                self.has_adopted.set()
+                leads = await asyncio.to_thread(self._leads)
+                await self._give_back(leads=leads)
+                if leads:
                     await self._sweep()
             except (httpx.HTTPError, HPCBridgeError, OSError) as error:
                 logger.warning("What earlier workers left cannot be looked at now: %s", error)
@@ -198,11 +204,15 @@ class Housekeeping:
         folder.mkdir(mode=0o700, exist_ok=True)
         return claims.take(RunDirectory(folder))
 
-    async def _give_back(self) -> None:
-        """Runs that a worker took from the pool and died with."""
-        pending = FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
-        )
+    async def _give_back(self, *, leads: bool) -> None:
+        """Runs that a worker took from the pool and died with.
+
+        Of a worker that was started again under its name only its new process knows which those
+        are: what it takes itself is among those that it submits.
+        """
+        submitting = set(self._worker.submitting)
+        taken = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.CANCELLING])
+        pending = FlowRunFilter(state=FlowRunFilterState(type=taken))
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
         runs = await self._worker.client.read_flow_runs(
             flow_run_filter=pending, work_pool_filter=pool
@@ -215,17 +225,27 @@ class Housekeeping:
         living = {holder.worker for holder in await asyncio.to_thread(claims.living)}
         submitted = await asyncio.to_thread(self._submitted)
         for run in homeless:
-            if str(run.id) not in submitted and self._is_stuck(run, dead, living):
+            if str(run.id) in submitted or run.id in submitting:
+                continue
+            if self._is_stuck(run, dead, living, leads=leads):
                 await self._reschedule(run)
 
-    def _is_stuck(self, run: FlowRun, dead: Container[str], living: Container[str | None]) -> bool:
+    def _is_stuck(
+        self, run: FlowRun, dead: Collection[str], living: Collection[str | None], *, leads: bool
+    ) -> bool:
         state = run.state
         if state is None or run.id in self._worker.submitting:
             return False
-        taken_by = f"{self._worker.work_pool.name}/{run.labels.get('prefect.worker.name')}"
-        if taken_by in living:
+        pool, name = self._worker.work_pool.name, run.labels.get("prefect.worker.name")
+        taken_by = f"{pool}/{name}"
+        age = datetime.now(UTC) - state.timestamp
+        if name == self._worker.name:
+            # Another worker that has just taken it may not have put its own label there yet.
+            others = any(one and one.startswith(f"{pool}/") for one in living if one != taken_by)
+            return age > (_STUCK if others else _LABELLED)
+        if not leads or taken_by in living:
             return False  # it gathers runs, or its server is slow
-        return taken_by in dead or datetime.now(UTC) - state.timestamp > _STUCK
+        return age > (_LABELLED if taken_by in dead else _STUCK)
 
     def _submitted(self) -> set[str]:
         """Flow runs that have a run directory whose end is not told."""
@@ -240,8 +260,12 @@ class Housekeeping:
 
     async def _reschedule(self, run: FlowRun) -> None:
         message = "The process that was to submit this run ended before it did."
-        state: State[Any] = Scheduled(name="Rescheduled", message=message)
-        logger.warning("Flow run %r goes back to the pool: its worker died", run.name)
+        state: State[Any]
+        if run.state is not None and run.state.is_cancelling():
+            state = Cancelled(message="Cancelled before it was submitted.")
+        else:
+            state = Scheduled(name="Rescheduled", message=message)
+            logger.warning("Flow run %r goes back to the pool: its worker died", run.name)
         try:
             await propose_state(self._worker.client, state, flow_run_id=run.id)
         except (Abort, Pause) as refusal:

@@ -149,6 +149,7 @@ class Caller:
         how: str = "",
         *,
         folder: str,
+        environment: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         self._site = site
@@ -158,6 +159,7 @@ class Caller:
         variables = {"env": {"HOOK_DIR": folder}, **options}
         self.process = site.start(
             *(sys.executable, "caller.py", way, tag, str(seconds), how, json.dumps(variables)),
+            variables=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

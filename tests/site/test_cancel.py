@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from tests.site.conftest import (
     Caller,
@@ -20,6 +20,7 @@ from tests.site.conftest import (
     counted_deployment,
     create_run,
     ends,
+    history,
     job_of,
     read,
     side_by_side,
@@ -94,6 +95,18 @@ def test_a_queued_job_leaves_the_queue_at_once(site: Site, deployment: UUID) -> 
     )
 
 
+def test_the_job_of_a_run_that_is_set_cancelled_by_hand_leaves_the_queue(
+    site: Site, deployment: UUID
+) -> None:
+    run = create_run(deployment, directives=["--hold"])
+    job = job_of(run)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Cancelled(message="by hand"), force=True)
+    until(lambda: not is_queued(site, job), SOON, "the job leaves the queue")
+    until_told(site, run)
+    assert [state.message for state in history(run) if state.is_final()] == ["by hand"]
+
+
 def test_a_run_that_is_being_submitted_can_be_cancelled(site: Site, deployment: UUID) -> None:
     run = create_run(deployment, directives=["--hold"])
     until(lambda: state(run).is_pending(), SOON, "the worker has taken it")
@@ -159,7 +172,25 @@ app()
 """
 
 
-def test_a_flow_that_ignores_its_cancellation_is_ended(site: Site, deployment: UUID) -> None:
+def second_ctrl_c_leaves_at_once(site: Site, folder: str) -> None:
+    caller = Caller(site, "call", "hasty", 300, "stubborn", folder=folder)
+    run = caller.flow_run_id
+    until_started(site, run)
+    caller.signal("INT")
+    errors = caller.process.stderr
+    assert errors is not None
+    until(lambda: "cancelling job" in errors.readline(), 30, "the first is taken")
+    until(lambda: state(run).is_cancelling(), SOON, "the run is being cancelled")
+    caller.signal("INT")
+    caller.process.communicate(timeout=15)
+    assert not state(run).is_final()
+    until_over(run, seconds=60)
+    assert ends(run) == ["Cancelled"]
+
+
+def test_a_flow_that_ignores_its_cancellation_is_ended(
+    site: Site, folder: str, deployment: UUID
+) -> None:
     site.put("short_grace.py", SHORT_GRACE)
 
     def by_the_node() -> None:
@@ -180,7 +211,7 @@ def test_a_flow_that_ignores_its_cancellation_is_ended(site: Site, deployment: U
             assert ends(run) == ["Cancelled"]
             assert "did not end within" not in output_of(site, run)
 
-    side_by_side(by_the_node, by_the_worker)
+    side_by_side(by_the_node, by_the_worker, lambda: second_ctrl_c_leaves_at_once(site, folder))
 
 
 def output_of(site: Site, run: UUID) -> str:
@@ -233,7 +264,8 @@ def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, fo
 def test_scancel_tells_by_whom(site: Site, deployment: UUID) -> None:
     def cancelled(user: str, *, running: bool) -> None:
         variables = {} if running else {"begin": "now+1hour"}
-        run = create_run(deployment, 300, **variables)
+        # Of elements that wait together Slurm records one end, by one person.
+        run = create_run(deployment, 300, arrays=False, **variables)
         job = job_of(run)
         if running:
             until_started(site, run)
@@ -267,51 +299,53 @@ def test_a_cancelled_element_of_an_array_leaves_the_others_alone(
     assert not has_started(site, runs[1])
 
 
-@pytest.mark.parametrize("way", ["call", "async"])
-def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str, way: str) -> None:
-    def interrupted(tag: str, **options: Any) -> None:
-        caller = Caller(site, way, f"{tag}-{way}", folder=folder, **options)
+def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> None:
+    def interrupted(way: str, **options: Any) -> None:
+        tag = f"interrupted-{way}-{len(options)}"
+        caller = Caller(site, way, tag, folder=folder, **options)
         run = caller.flow_run_id
         job = job_of(run)
         expected = "RUNNING" if not options else "PENDING"
         until(lambda: state(run).type.value == expected, 60, "it runs, or waits")
         caller.signal("INT")
         _, errors = caller.process.communicate(timeout=60)
-        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+        assert "KeyboardInterrupt" in errors.splitlines(), errors
         assert f"cancelling job {job}" in errors
         until_over(run)
         until(lambda: not is_queued(site, job), SOON, "the job is over")
         assert ends(run) == ["Cancelled"]
 
+    def interrupted_while_submitting(way: str) -> None:
+        site.put("slow/sbatch", '#!/bin/bash\nsleep 3\nexec /usr/bin/sbatch "$@"\n')
+        site.shell("chmod +x ~/slow/sbatch")
+        caller = Caller(
+            *(site, way, f"interrupted-{way}-early"),
+            folder=folder,
+            environment={"PATH": "/home/researcher/slow:/usr/bin:/bin"},
+            directives=["--hold"],
+        )
+        run = caller.flow_run_id
+        caller.signal("INT")
+        _, errors = caller.process.communicate(timeout=60)
+        assert "KeyboardInterrupt" in errors.splitlines(), errors
+        until_over(run)
+        assert not is_queued(site, job_of(run))
+        assert ends(run) == ["Cancelled"]
+
     side_by_side(
-        lambda: interrupted("interrupted"),
-        lambda: interrupted("interrupted-in-the-queue", directives=["--hold"]),
+        *(partial(interrupted_while_submitting, way) for way in ("call", "async")),
+        *(partial(interrupted, way) for way in ("call", "async")),
+        *(partial(interrupted, way, directives=["--hold"]) for way in ("call", "async")),
     )
 
 
-def test_a_second_ctrl_c_leaves_at_once(site: Site, folder: str) -> None:
-    caller = Caller(site, "call", "hasty", 300, "stubborn", folder=folder)
-    run = caller.flow_run_id
-    until_started(site, run)
-    caller.signal("INT")
-    errors = caller.process.stderr
-    assert errors is not None
-    until(lambda: "cancelling job" in errors.readline(), 30, "the first is taken")
-    until(lambda: state(run).is_cancelling(), SOON, "the run is being cancelled")
-    caller.signal("INT")
-    caller.process.communicate(timeout=15)
-    assert not state(run).is_final()
-    until_over(run, seconds=60)
-    assert ends(run) == ["Cancelled"]
+def test_the_end_of_the_script_that_submitted_never_ends_the_job(site: Site, folder: str) -> None:
+    def ended(signal: str) -> None:
+        caller = Caller(site, "submit", f"ended-by-{signal}", 8, folder=folder)
+        until(caller.is_ready, 90, "the run is submitted")
+        caller.signal(signal)
+        caller.process.communicate(timeout=30)
+        until_over(caller.flow_run_id, seconds=90)
+        assert ends(caller.flow_run_id) == ["Completed"]
 
-
-@pytest.mark.parametrize("signal", ["TERM", "KILL"])
-def test_the_end_of_the_script_that_submitted_never_ends_the_job(
-    site: Site, folder: str, signal: str
-) -> None:
-    caller = Caller(site, "submit", f"ended-by-{signal}", 8, folder=folder)
-    until(caller.is_ready, 90, "the run is submitted")
-    caller.signal(signal)
-    caller.process.communicate(timeout=30)
-    until_over(caller.flow_run_id, seconds=90)
-    assert ends(caller.flow_run_id) == ["Completed"]
+    side_by_side(*(partial(ended, signal) for signal in ("TERM", "KILL")))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -108,7 +109,7 @@ EXPECTED: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "CRASHED",
         "WalltimeExceeded",
         "ended as FAILED on g1",
-        ("resubmitted 1 times, and max_resubmissions is 1",),
+        ("as often as max_resubmissions=1 allows",),
     ),
     "cancelled by its owner": ("CANCELLED", "Cancelled", "at the scheduler by researcher.", ()),
     "cancelled by root": ("CANCELLED", "Cancelled", "at the scheduler by root.", ()),
@@ -238,10 +239,16 @@ def notes(site: Site, who: str, end: str) -> dict[str, int]:
     return {path.name.split(".")[-1]: path.stat().st_size for path in folder.iterdir()}
 
 
+def has_begun(site: Site, end: str) -> bool:
+    return "starts" in notes(site, "worker", end)
+
+
 def bring_to_their_ends(site: Site, runs: Runs) -> None:
     every = {end for _, end in runs.ids}
     runs.until(WAITING, lambda state: state.name == "Queued", 90, "in the queue")
     runs.until(every - WAITING, lambda state: not state.is_pending(), 180, "running")
+    for end in REQUEUED:
+        until(partial(has_begun, site, end), 30, "it has left its first lines")
     for job in runs.jobs("not warned"):
         site.shell(f"scontrol update jobid={job} EndTime=now+3", user="root")
     for job in runs.jobs("deadline"):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -157,7 +158,7 @@ def test_a_controller_that_is_away_loses_and_doubles_nothing(
 ) -> None:
     """While jobs wait, run and end, while some are submitted and one is cancelled."""
     waits, cancelled = (create_run(deployment, begin="now+1hour") for _ in range(2))
-    completes, dies = create_run(deployment, 15), create_run(deployment, 15, "_exit")
+    completes, dies = create_run(deployment, 10), create_run(deployment, 10, "_exit")
     job_of(waits), job_of(cancelled)
     until_running(completes, dies)
     with trouble("slurmctld", how):
@@ -200,69 +201,68 @@ def without_accounting(site: Site) -> Iterator[None]:
             pass
 
 
-@pytest.mark.parametrize(
-    ("fault", "seconds"), [("dead", 30), ("hanging", 40), ("switched off", 30)]
-)
-def test_ends_are_told_in_time_without_the_accounting(
-    site: Site, deployment: UUID, fault: str, seconds: float
+FAULTS: dict[str, tuple[Callable[[Site], AbstractContextManager[None]], float]] = {
+    # sacct gives up after 45 s, and one look at the queue waits for it.
+    "hanging": (lambda _: trouble("slurmdbd", "hang"), 75),
+    "dead": (lambda _: trouble("slurmdbd", "kill"), 20),
+    "switched off": (without_accounting, 20),
+}
+
+
+@pytest.fixture(scope="module")
+def sleeping(deployment: UUID) -> dict[str, tuple[UUID, UUID]]:
+    """Two runs for each fault of the accounting, which run until they are ended."""
+    on_g1: dict[str, Any] = {"partition": "gpu", "warning": "off"}
+    runs = {
+        fault: (create_run(deployment, 600, **on_g1), create_run(deployment, 600, **on_g1))
+        for fault in FAULTS
+    }
+    for both in runs.values():
+        until_running(*both)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def cut(site: Site, deployment: UUID) -> Iterator[Future[None]]:
+    """What becomes of an attempt behind a cut network, found out while other tests run."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(replace_an_attempt_behind_a_cut_network, site, deployment)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ends_are_told_without_the_accounting(
+    site: Site, sleeping: dict[str, tuple[UUID, UUID]], fault: str
 ) -> None:
-    dies, cancelled, fails = (
-        create_run(deployment, 15, "_exit"),
-        create_run(deployment, 300),
-        create_run(deployment, 300),
-    )
-    until_running(dies, cancelled, fails)
-    with {
-        "dead": lambda: trouble("slurmdbd", "kill"),
-        "hanging": lambda: trouble("slurmdbd", "hang"),
-        "switched off": lambda: without_accounting(site),
-    }[fault]():
+    timeout, cancelled = sleeping[fault]
+    make, seconds = FAULTS[fault]
+    with make(site):
         site.shell(f"scancel {job_of(cancelled)}", user="root")
-        site.shell(f"scontrol update jobid={job_of(fails)} EndTime=now+1", user="root")
-        until(lambda: all(is_over(site, job_of(run)) for run in (dies, cancelled, fails)), 60, "")
+        site.shell(f"scontrol update jobid={job_of(timeout)} EndTime=now+1", user="root")
+        until(lambda: is_over(site, job_of(cancelled), job_of(timeout)), 60, "the jobs end")
         over = time.monotonic()
-        for run, name in (
-            (cancelled, "Cancelled"),
-            (dies, "JobFailed"),
-            (fails, "WalltimeExceeded"),
-        ):
-            message = until_in(run, name, max(1.0, over + seconds - time.monotonic())).message
+        for run, name in ((cancelled, "Cancelled"), (timeout, "WalltimeExceeded")):
+            left = max(1.0, over + seconds - time.monotonic())
+            message = until_in(run, name, left).message
             assert "the scheduler's records could not be had" in message
 
 
-def is_over(site: Site, job: str) -> bool:
-    """Whether the queue says so."""
-    state = site.shell(f"squeue --noheader --states=all --jobs={job} --format=%T")
-    return state not in ("PENDING", "RUNNING", "COMPLETING")
-
-
-# the Prefect server
-
-
-def test_ends_while_the_server_is_away_are_told_afterwards(
-    site: Site, deployment: UUID, gate: Gate
-) -> None:
-    completes, dies = create_run(deployment, 5), create_run(deployment, 5, "_exit")
-    cancelled, waits = create_run(deployment, 300), create_run(deployment, begin="now+1hour")
-    until_running(completes, dies, cancelled)
-    job = job_of(waits)
-    with gate.shut():
-        site.shell(f"scancel {job_of(cancelled)} {job}")
-        time.sleep(30)
-        assert read(waits).state.is_pending()
-    until_in(completes, "Completed")
-    assert "exit code 3" in until_in(dies, "JobFailed").message
-    for run in (cancelled, waits):
-        assert "by researcher" in until_in(run, "Cancelled").message
-    assert [has_run(site, run) for run in (completes, dies, cancelled, waits)] == [1, 1, 1, 0]
+def is_over(site: Site, *jobs: str) -> bool:
+    """Whether the queue says so of all of them."""
+    states = site.shell(f"squeue --noheader --states=all --jobs={','.join(jobs)} --format=%T")
+    return not {"PENDING", "RUNNING", "COMPLETING"} & set(states.split())
 
 
 # the network
 
 
 def test_an_attempt_behind_a_cut_network_ends_itself_when_it_is_replaced(
-    site: Site, deployment: UUID
+    cut: Future[None],
 ) -> None:
+    cut.result()
+
+
+def replace_an_attempt_behind_a_cut_network(site: Site, deployment: UUID) -> None:
     run = create_run(deployment, 60, nodelist="c1", requeue=True)
     until_running(run)
     job = job_of(run)
@@ -295,3 +295,24 @@ def flows_of(site: Site, run: UUID) -> list[str]:
         for pid in found
         if not site.run("bash", "-c", of_flow.format(pid), user="root").returncode
     ]
+
+
+# the Prefect server
+
+
+def test_ends_while_the_server_is_away_are_told_afterwards(
+    site: Site, deployment: UUID, gate: Gate
+) -> None:
+    completes, dies = create_run(deployment, 5), create_run(deployment, 5, "_exit")
+    cancelled, waits = create_run(deployment, 300), create_run(deployment, begin="now+1hour")
+    until_running(completes, dies, cancelled)
+    job = job_of(waits)
+    with gate.shut():
+        site.shell(f"scancel {job_of(cancelled)} {job}")
+        time.sleep(30)
+        assert read(waits).state.is_pending()
+    until_in(completes, "Completed")
+    assert "exit code 3" in until_in(dies, "JobFailed").message
+    for run in (cancelled, waits):
+        assert "by researcher" in until_in(run, "Cancelled").message
+    assert [has_run(site, run) for run in (completes, dies, cancelled, waits)] == [1, 1, 1, 0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -53,11 +54,11 @@ def burn(seconds):
         sum(range(1000))
 """
 SUBMIT = """
-import os, sys
-from prefect.settings import temporary_settings
+import sys
 from output_flows import talking
 print(talking.submit_to_work_pool(int(sys.argv[1])).flow_run_id)
 """
+COMMAND = str(Path(sys.prefix) / "bin/hpc-bridge")
 LINES = 60
 
 
@@ -68,9 +69,7 @@ def run(site: Site) -> Iterator[UUID]:
     site.put("submit_output.py", SUBMIT)
     site.shell("rm -f output-go-on")
     with Worker(site, POOL, "output-first") as first:
-        done = site.python("submit_output.py", str(LINES), HPC_BRIDGE_WORK_POOL=POOL)
-        assert done.returncode == 0, done.stderr
-        run = UUID(done.stdout.strip())
+        run = submitted(site, LINES)
         try:
             until(lambda: "line 20" in relayed(run), 90, "the output comes while the job runs")
             first.kill()
@@ -84,7 +83,7 @@ def run(site: Site) -> Iterator[UUID]:
 def followed(site: Site, run: UUID) -> Iterator[subprocess.Popen[str]]:
     """``hpc-bridge logs RUN --follow``, begun while the job runs."""
     process = site.start(
-        *(sys.executable, "-m", "hpc_bridge.cli.app", "logs", str(run), "--follow"),
+        *(COMMAND, "logs", str(run), "--follow"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,6 +104,12 @@ def over(site: Site, run: UUID, followed: subprocess.Popen[str]) -> UUID:
     return run
 
 
+def submitted(site: Site, lines: int) -> UUID:
+    done = site.python("submit_output.py", str(lines), HPC_BRIDGE_WORK_POOL=POOL)
+    assert done.returncode == 0, done.stderr
+    return UUID(done.stdout.strip())
+
+
 def logs(run: UUID) -> list[Log]:
     with get_client(sync_client=True) as client:
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
@@ -119,13 +124,24 @@ def relayed(run: UUID) -> list[str]:
 
 def usage(run: UUID) -> list[Any]:
     with get_client(sync_client=True) as client:
-        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        of_run = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run]),
+            key=ArtifactFilterKey(any_=["hpc-job-usage"]),  # results are artifacts, too
+        )
         return list(client.read_artifacts(artifact_filter=of_run))
+
+
+def test_slurms_own_last_line_comes_too(site: Site, run: UUID) -> None:
+    cancelled = submitted(site, 1)
+    until(lambda: "line 0" in relayed(cancelled), 90, "it runs")
+    site.shell(f"scancel {job_of(cancelled)}", user="root")
+    until(lambda: usage(cancelled), 60, "its end is told")
+    assert sum("CANCELLED AT" in line for line in relayed(cancelled)) == 1
 
 
 def test_live_jobs_are_listed_with_their_runs(site: Site, run: UUID) -> None:
     job = job_of(run)
-    done = site.python("-m", "hpc_bridge.cli.app", "jobs")
+    done = site.run(COMMAND, "jobs")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{job} ")]
     assert str(run) in line
     assert "RUNNING" in line.upper()
@@ -177,10 +193,5 @@ def test_the_usage_has_walltime_cpus_and_memory(over: UUID) -> None:
     assert "| 1 | 00:00:" in rows["CPUs"]
     assert "| 300M | " in rows["Memory"]
     assert "not recorded" not in artifact.data
-    numbers = json.loads(artifact.metadata_["numbers"]) if "numbers" in artifact.metadata_ else None
-    assert numbers is None or numbers
-
-
-def test_slurms_own_lines_come_too(site: Site, run: UUID) -> None:
-    """A cancelled job's file gets its last line from Slurm, after the flow has ended."""
-    done = site.python("submit_output.py", "1", HPC_BRIDGE_WORK_POOL=POOL)
+    assert float(artifact.metadata_["wall_seconds"]) >= 10
+    assert float(artifact.metadata_["max_memory_mib"]) > 20

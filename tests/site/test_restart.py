@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelling
 
 from hpc_bridge.journal import new_submission_id
 from tests.site.conftest import (
@@ -23,6 +25,7 @@ from tests.site.conftest import (
     ends,
     job_of,
     read,
+    side_by_side,
 )
 from tests.waiting import until
 
@@ -45,10 +48,11 @@ def starts(site: Site, run: UUID) -> list[str]:
 
 
 def jobs_named(site: Site, *runs: UUID) -> list[int]:
-    """How many jobs the accounting knows of each run's submission."""
+    """How many jobs, an array being one, the accounting knows of each run's submission."""
+    text = site.shell("sacct --noheader -X -P --starttime=now-1hour --format=JobID,JobName")
+    jobs = {(line.split("|")[0].split("_")[0], line.split("|")[1]) for line in text.splitlines()}
     names = [read(run).infrastructure_pid.split(":")[2] for run in runs]
-    found = site.shell("sacct --noheader -X --starttime=now-1hour --format=JobName%20").split()
-    return [found.count(name) for name in names]
+    return [[name for _, name in jobs].count(wanted) for wanted in names]
 
 
 def until_all(runs: list[UUID], name: str, seconds: float = 120) -> None:
@@ -81,7 +85,7 @@ def killing_sbatch(site: Site, name: str, before: str, after: str) -> Iterator[s
     yield f"/home/researcher/{name}:/usr/local/bin:/usr/bin:/bin"
 
 
-def test_a_worker_that_is_killed_around_a_submission_makes_one_job_of_each_run(site: Site) -> None:
+def killed_around_a_submission(site: Site) -> None:
     pool = "killed-around"
     with (
         killing_sbatch(site, "after", "", "kill -9 $PPID") as path,
@@ -106,7 +110,7 @@ def test_a_worker_that_is_killed_around_a_submission_makes_one_job_of_each_run(s
     assert [len(starts(site, run)) for run in (taken, lost)] == [1, 1]
 
 
-def test_a_new_worker_finishes_what_the_killed_one_looked_after(site: Site) -> None:
+def killed_while_jobs_run_and_wait_and_end(site: Site) -> None:
     pool = "killed"
     with Worker(site, pool, "killed") as worker:
         deployment = counted_deployment(pool, FOLDER)
@@ -115,13 +119,16 @@ def test_a_new_worker_finishes_what_the_killed_one_looked_after(site: Site) -> N
         completes = create_run(deployment, 6)
         vanishes = create_run(deployment, 300)
         leaves = create_run(deployment, begin="now+1hour")
-        everything = [waits, runs, completes, vanishes, leaves]
+        cancelled = create_run(deployment, begin="now+2hours")
+        everything = [waits, runs, completes, vanishes, leaves, cancelled]
         jobs = {run: job_of(run) for run in everything}
         running = [runs, completes, vanishes]
         until(lambda: all(starts(site, run) for run in running), 90, "the flows run")
         worker.kill()
     for run in (vanishes, leaves):
         site.shell(f"scancel {jobs[run]}")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(cancelled, Cancelling())
     ended = ",".join(jobs[run] for run in (completes, vanishes, leaves))
     queue = f"squeue --noheader --jobs={ended}"
     until(lambda: not site.shell(queue), 60, "three jobs end while nobody looks")
@@ -129,16 +136,25 @@ def test_a_new_worker_finishes_what_the_killed_one_looked_after(site: Site) -> N
     assert not read(vanishes).state.is_cancelled()
     with Worker(site, pool, "killed") as worker:
         until(lambda: is_looked_after(site, waits, worker), ADOPTED, "the jobs are adopted")
-        until_all([leaves, vanishes], "Cancelled", ADOPTED)
+        until_all([leaves, vanishes, cancelled], "Cancelled", ADOPTED)
         for run in (leaves, vanishes):
             assert "cancelled at the scheduler by researcher" in read(run).state.message
-        site.shell(f"scontrol release {jobs[waits]}")
-        until_all([waits, runs, completes], "Completed")
+        until_all([runs, completes], "Completed")
         assert worker.memory() < 300
+        worker.kill("TERM")
+    site.shell(f"scontrol release {jobs[waits]}")
+    until_all([waits], "Completed")
     told = [ends(run) for run in everything]
-    assert told == [["Completed"]] * 3 + [["Crashed", "Cancelled"], ["Cancelled"]]
-    assert jobs_named(site, *everything) == [1] * 5
-    assert [len(starts(site, run)) for run in everything] == [1, 1, 1, 1, 0]
+    assert told == [["Completed"]] * 3 + [["Crashed", "Cancelled"], ["Cancelled"], ["Cancelled"]]
+    assert jobs_named(site, *everything[:4]) == [1] * 4
+    assert [len(starts(site, run)) for run in everything] == [1, 1, 1, 1, 0, 0]
+
+
+def test_a_worker_may_be_killed_at_any_point(site: Site) -> None:
+    side_by_side(
+        partial(killed_around_a_submission, site),
+        partial(killed_while_jobs_run_and_wait_and_end, site),
+    )
 
 
 def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site: Site) -> None:

@@ -140,11 +140,21 @@ def test_while_the_server_is_away_no_element_is_left_to_nobody(
 def test_a_flow_run_that_was_deleted_is_settled(
     shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
 ) -> None:
-    run = a_run(shared, job_id="7")
+    run = a_run(shared, job_id="7", work_pool_id=str(worker.work_pool.id))
     worker.error = ObjectNotFound(http_exc=RuntimeError())
     adopt(housekeeping)
     assert worker.adopted == []
     assert run.settled() is not None
+
+
+def test_a_run_of_another_server_with_a_pool_of_the_same_name_is_left_alone(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, job_id="7", work_pool_id=str(uuid4()))
+    adopt(housekeeping)
+    assert worker.adopted == []
+    assert run.settled() is None
+    assert (shared / "live" / run.submission_id).exists()
 
 
 def test_a_submission_that_may_be_on_its_way_is_looked_at_again(
