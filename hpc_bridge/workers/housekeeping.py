@@ -44,6 +44,7 @@ _STUCK = timedelta(minutes=3)
 _LABELLED = timedelta(seconds=10)
 """Longer than a worker takes from taking a run to putting its label there."""
 _SWEEP_SECONDS = 86400.0
+_PAGE = 200
 
 
 class Housekeeping:
@@ -214,10 +215,17 @@ class Housekeeping:
         taken = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.CANCELLING])
         pending = FlowRunFilter(state=FlowRunFilterState(type=taken))
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._worker.work_pool.name]))
-        runs = await self._worker.client.read_flow_runs(
-            flow_run_filter=pending, work_pool_filter=pool
-        )
-        homeless = [run for run in runs if run.infrastructure_pid is None]
+        homeless: list[FlowRun] = []
+        for page in itertools.count():
+            runs = await self._worker.client.read_flow_runs(
+                flow_run_filter=pending,
+                work_pool_filter=pool,
+                limit=_PAGE,
+                offset=page * _PAGE,
+            )
+            homeless += [run for run in runs if run.infrastructure_pid is None]
+            if len(runs) < _PAGE:
+                break
         if not homeless:
             return
         claims = claims_on(self._shared)
