@@ -130,7 +130,8 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         except asyncio.CancelledError:  # which is how Ctrl-C comes to a coroutine
             future = await submitting  # else its job would be left to nobody
             _say_cancelling(future)
-            await asyncio.wait_for(asyncio.shield(future.acancel()), _CANCEL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(future.acancel()), _CANCEL_SECONDS)
             await asyncio.shield(future.wait_async(timeout=_CANCEL_SECONDS))
             raise
 

@@ -112,7 +112,7 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
             await self._take_care()
             await self._wait_for_news(remaining)
             if self._final_state is not None:
-                await self._explain(self._final_state)
+                await self._explain(self._final_state, deadline)
             elif self._care is not None and self._care.end.done():
                 await self._take_over(self._care.end)
             if remaining == 0.0:
@@ -135,12 +135,13 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         else:
             self._over, self._care, self._reference = self._reference, None, None
 
-    async def _explain(self, state: State[Any]) -> None:
+    async def _explain(self, state: State[Any], deadline: float | None) -> None:
         """When a signal ended the flow, wait until whoever looks after the job has said why.
 
         The run of a job that was requeued is not over.
         """
         give_up = time.monotonic() + 2 * self._poll_interval + _EXPLAINING_SECONDS
+        give_up = give_up if deadline is None else min(give_up, deadline)
         while is_unexplained(state) and time.monotonic() < give_up:
             await asyncio.sleep(min(1.0, self._poll_interval / 4))
             await self._take_care()

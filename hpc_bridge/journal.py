@@ -231,7 +231,8 @@ class RunDirectory:
             with self.output(element).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
-                text = file.read().decode("utf-8", errors="replace")
+                # A node that crashes may leave zeros, which no database takes as text.
+                text = file.read().decode("utf-8", errors="replace").replace("\0", "")
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])

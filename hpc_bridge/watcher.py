@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Accounting follows the queue within seconds on an idle site and minutes on a busy one.
 LOST_AFTER = timedelta(minutes=3)
+_GIVEN_UP_AFTER = timedelta(minutes=15)
+"""Accounting that hangs, or never hears of a job's end, must not keep its run for ever."""
 _HISTORY_MARGIN = timedelta(hours=1)
 _LONGEST_PAUSE = 300.0
 _HURRY_DIVISOR = 10
@@ -61,7 +63,8 @@ class Watcher:
     1. One status query per interval, whatever the number of jobs; none while no job is live.
     2. Jobs that left the queue are looked up together in the scheduler's records, one more query.
     3. A failed query changes nothing; repeated failures lengthen the pause, up to five minutes.
-    4. A job that neither the queue nor the records know is LOST after ``lost_after``, not before.
+    4. A job that neither the queue nor the records know is LOST after ``lost_after``, not before;
+       one that left the queue and whose records say no end, or nothing, after 15 minutes.
     5. A job is told by id *and* name, because ids wrap.
     6. Terminal states are sticky.
     7. Who knows that something has happened may hurry it; then it asks at most ten times as often.
@@ -209,7 +212,10 @@ class Watcher:
             if job.latest is not None:  # the queue knows its end, and the records nothing better
                 self._tell(job, job.latest, self._now())
         elif record is None and read and self._now() - job.absent_since >= self._lost_after:
-            self._tell(job, _lost(job), self._now())
+            self._tell(job, _lost(job, "neither in the queue nor in its records"), self._now())
+        elif self._now() - job.absent_since >= _GIVEN_UP_AFTER:
+            why = f"say {record.scheduler_state}" if record is not None else "cannot be read"
+            self._tell(job, _lost(job, f"not in the queue, and its records {why}"), self._now())
 
     def _tell(self, job: WatchedJob, status: JobStatus, at: datetime) -> None:
         job.latest, job.latest_at = status, at
@@ -221,11 +227,11 @@ class Watcher:
                 job.done.set_result(status)
 
 
-def _lost(job: WatchedJob) -> JobStatus:
+def _lost(job: WatchedJob, reason: str) -> JobStatus:
     return JobStatus(
         job_id=job.job_id,
         name=job.name,
         state=JobState.LOST,
         scheduler_state="",
-        reason="neither in the queue nor in the scheduler's records",
+        reason=reason,
     )

@@ -43,15 +43,23 @@ class ExitRecord:
 def write_exit_record(path: Path, record: ExitRecord) -> None:
     """Write the record aside and rename it."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     aside.replace(path)
 
 
 def read_exit_record(path: Path) -> ExitRecord | None:
-    """The record at ``path``; None when there is none. Fields that are not known are left out."""
+    """The record at ``path``; None when there is none, or a node's crash has left half of one.
+
+    Fields that are not known are left out.
+    """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        stored = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(stored, dict):
         return None
     known = ExitRecord.__dataclass_fields__
     return ExitRecord(**{name: value for name, value in stored.items() if name in known})

@@ -13,6 +13,8 @@ V = TypeVar("V")
 class Batch(Generic[K, V]):
     """Gathers keys for ``window`` seconds, then asks for all of them with one blocking call.
 
+    While a call lasts the keys for the next one gather.
+
     Everybody gets the value of their own key, None when the answer has none, or the call's error.
     """
 
@@ -20,6 +22,7 @@ class Batch(Generic[K, V]):
         self._call = call
         self._window = window
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._calling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, key: K) -> V | None:
@@ -35,7 +38,12 @@ class Batch(Generic[K, V]):
 
     async def _run(self) -> None:
         await asyncio.sleep(self._window)
-        waiting, self._waiting = self._waiting, {}
+        # One call at a time: what hangs must not fill all threads, nor the scheduler.
+        async with self._calling:
+            waiting, self._waiting = self._waiting, {}
+            await self._answer(waiting)
+
+    async def _answer(self, waiting: dict[K, asyncio.Future[V | None]]) -> None:
         try:
             answer = await asyncio.to_thread(self._call, list(waiting))
         except Exception as error:  # noqa: BLE001  whoever waits is told

@@ -97,6 +97,7 @@ class Caretaker:
             care.end.set_result(await keeper.follow(care.job, care.has_news))
         except Exception as error:
             logger.exception("Job %s is not looked after any more", care.job.job_id)
+            claims_on(care.job.run.shared).release(care.job.run)  # to a worker
             care.end.set_exception(error)
         finally:
             care.has_news()

@@ -59,7 +59,7 @@ class Keeper:
 
     def find(self, flow_run_id: UUID) -> Tracker | None:
         """The tracker of a flow run, when this process looks after it."""
-        for tracker in self._trackers.values():
+        for tracker in reversed(list(self._trackers.values())):  # a retried run has two
             if tracker.job.flow_run_id == flow_run_id:
                 return tracker
         return None
@@ -75,18 +75,28 @@ class Keeper:
             tracker.job.run.submission_id for _, tracker in trackers
         }
 
+    def unfinished(self) -> set[UUID]:
+        """The flow runs whose job is not over."""
+        return {
+            tracker.job.flow_run_id for tracker in self._trackers.values() if not tracker.is_over
+        }
+
     def __len__(self) -> int:
         return len(self._trackers)
 
     async def follow(
-        self, job: TrackedJob, on_first_news: Callable[[], None] = lambda: None
+        self,
+        job: TrackedJob,
+        on_first_news: Callable[[], None] = lambda: None,
+        on_over: Callable[[], None] = lambda: None,
     ) -> State[Any] | None:
         """Look after a job until its flow run is told; see ``Tracker.follow``.
 
-        ``on_first_news`` is called when the flow run says what the scheduler said first of the job.
+        ``on_first_news`` is called when the flow run says what the scheduler said first of the job,
+        ``on_over`` when the last job is over, before the end is told.
         """
         key = job.run.submission_id, job.element
-        tracker = self._trackers[key] = Tracker(self, job, on_first_news)
+        tracker = self._trackers[key] = Tracker(self, job, on_first_news, on_over)
         try:
             return await tracker.follow()
         finally:
@@ -104,15 +114,20 @@ class Keeper:
                     await self._check_claims()
             except (httpx.HTTPError, HPCBridgeError, OSError) as error:
                 logger.info("Jobs cannot be looked after as a whole now: %s", error)
+            except Exception:  # every job depends on this loop
+                logger.exception("Looking after all jobs failed")
             await asyncio.sleep(min((SERVE_SECONDS, *self._intervals())))
 
     async def _check_claims(self) -> None:
         """A process that was stopped for minutes, or a laptop that slept, may have lost them."""
-        for tracker in list(self._trackers.values()):
-            run = tracker.job.run
-            if not await asyncio.to_thread(claims_on(run.shared).holds, run):
-                logger.warning("Another process looks after job %s now", tracker.job.job_id)
-                tracker.abandon()
+        trackers = list(self._trackers.values())
+        for run in {tracker.job.run for tracker in trackers}:
+            if await asyncio.to_thread(claims_on(run.shared).holds, run):
+                continue
+            logger.warning("Another process looks after %s now", run.submission_id)
+            for tracker in trackers:
+                if tracker.job.run == run:
+                    tracker.abandon()
 
     def _intervals(self) -> Iterable[float]:
         return (tracker.job.connection.poll_interval for tracker in self._trackers.values())
@@ -137,9 +152,7 @@ class Keeper:
         A new one is renewed at once: its deployment may give it no more than one minute.
         """
         waiting = [
-            tracker
-            for tracker in self._trackers.values()
-            if tracker.waiting.lease is not None and not tracker.waiting.has_started
+            tracker for tracker in self._trackers.values() if tracker.waiting.lease is not None
         ]
         leases = {tracker.waiting.lease for tracker in waiting}
         self._renewed = {lease: at for lease, at in self._renewed.items() if lease in leases}
@@ -153,10 +166,11 @@ class Keeper:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in (404, 410):
                     raise
-                logger.warning(
-                    "Flow run %s has lost its concurrency slot while its job waited",
-                    tracker.job.flow_run_id,
-                )
+                if not tracker.waiting.has_started:  # else the flow has given it back
+                    logger.warning(
+                        "Flow run %s has lost its concurrency slot while its job waited",
+                        tracker.job.flow_run_id,
+                    )
                 tracker.waiting.lease = None
 
     async def cancel_job(self, job: TrackedJob, *, only_waiting: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -35,6 +36,9 @@ _NAMES = {
 _TOLD = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"})
 """Types of the state in which the flow left its run, by itself."""
 
+_TAKEN_AGAIN = frozenset({"Pending", "Submitting"})
+_CLOCKS_DIFFER = timedelta(seconds=10)
+
 _TRIES = 5
 
 
@@ -61,7 +65,7 @@ async def settle(
     output = await asyncio.to_thread(run.output_tail, element=element)
     for _ in range(_TRIES):
         flow_run = await client.read_flow_run(flow_run_id)
-        if _stands(flow_run) or _has_moved_on(flow_run, run, record):
+        if _stands(flow_run) or _has_moved_on(flow_run, run, record, status):
             break
         final = await asyncio.to_thread(
             final_state, status, record, output, spec, flow_run.state, usage
@@ -104,7 +108,9 @@ def _stands(flow_run: FlowRun) -> bool:
     return is_settled(flow_run)
 
 
-def _has_moved_on(flow_run: FlowRun, run: RunDirectory, record: ExitRecord | None) -> bool:
+def _has_moved_on(
+    flow_run: FlowRun, run: RunDirectory, record: ExitRecord | None, status: JobStatus
+) -> bool:
     """Whether the run's state is no longer this job's affair: somebody runs it again."""
     reference = JobReference.parse(flow_run.infrastructure_pid)
     if reference is not None and reference.submission_id > run.submission_id:
@@ -112,6 +118,9 @@ def _has_moved_on(flow_run: FlowRun, run: RunDirectory, record: ExitRecord | Non
     state = flow_run.state
     if state is None or state.is_final() or state.is_cancelling() or state.name == "Requeued":
         return False  # a job that waits again has left the record of its attempt before
+    ended = status.ended
+    if state.name in _TAKEN_AGAIN and ended and state.timestamp > ended + _CLOCKS_DIFFER:
+        return True
     return record is not None and record.flow_state in _TOLD
 
 

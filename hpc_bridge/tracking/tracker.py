@@ -58,11 +58,17 @@ class Tracker:
     """
 
     def __init__(
-        self, keeper: Keeper, job: TrackedJob, on_first_news: Callable[[], None] = lambda: None
+        self,
+        keeper: Keeper,
+        job: TrackedJob,
+        on_first_news: Callable[[], None] = lambda: None,
+        on_over: Callable[[], None] = lambda: None,
     ) -> None:
         self.job = job
         self.waiting = Waiting(keeper.client, job)
+        self.is_over = False
         self._on_first_news = on_first_news
+        self._on_over = on_over
         self._keeper = keeper
         self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
         self._over = self._looked = False
@@ -101,6 +107,8 @@ class Tracker:
             if successor is None:
                 break
             self._begin(successor)
+        self.is_over = True
+        self._on_over()
         return await self._finish(status)
 
     def _begin(self, job: TrackedJob) -> None:
@@ -120,6 +128,7 @@ class Tracker:
         over = asyncio.ensure_future(watched.over())
         over.add_done_callback(lambda _: self._awake.set())
         try:
+            await self._safely(self.waiting.note_lease())
             await self._safely(label_flow_run(self.client, job))
             await self._first_answer(watched)
             while not (watched.done.done() or self._abandoned):
@@ -287,7 +296,7 @@ class Tracker:
         }
         try:
             await asyncio.to_thread(self.job.run.settle, self.job.element, **what)
-        except (HPCBridgeError, OSError) as error:
+        except (HPCBridgeError, OSError, ValueError) as error:
             logger.warning("The end of job %s could not be noted: %s", status.job_id, error)
 
 

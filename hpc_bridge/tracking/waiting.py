@@ -52,6 +52,12 @@ class Waiting:
         """The job has been seen to have started."""
         self._started = self._started or datetime.now(UTC)
 
+    async def note_lease(self) -> None:
+        """Also of a job that is never seen to wait: its flow may be long in starting."""
+        state = (await self._client.read_flow_run(self._job.flow_run_id)).state
+        if state is not None:
+            self.lease = state.state_details.deployment_concurrency_lease_id
+
     async def tell(self, status: JobStatus, at: datetime) -> None:
         """The scheduler said at that moment that the job waits."""
         # An answer from before the start, which is only read after it, says nothing.
@@ -91,8 +97,9 @@ class Waiting:
         requeued: State[Any] = Pending(
             name="Requeued", message=f"Job {self._job.job_id} was requeued and waits again{why}."
         )
-        self.lease = state.state_details.deployment_concurrency_lease_id
-        requeued.state_details.deployment_concurrency_lease_id = self.lease
+        if state.is_running():  # a crash has given the slot back
+            self.lease = state.state_details.deployment_concurrency_lease_id
+            requeued.state_details.deployment_concurrency_lease_id = self.lease
         await self._client.set_flow_run_state(self._job.flow_run_id, requeued, force=True)
         self._announced = True
 

@@ -35,6 +35,7 @@ from hpc_bridge.workers.submitting import BatchWorkerResult, SubmittingWorker
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
+    from prefect.client.schemas.responses import WorkerFlowRunResponse
 
 logger = get_logger("hpc_bridge")
 
@@ -57,6 +58,7 @@ class BatchWorker(SubmittingWorker, ABC):
     _gatherer: Gatherer
     _housekeeping: Housekeeping
     _resolving: anyio.CapacityLimiter
+    _freed: list[UUID]
 
     async def start(self, *args: Any, **kwargs: Any) -> None:
         """Serve the pool, as ``prefect worker start`` does.
@@ -90,6 +92,7 @@ class BatchWorker(SubmittingWorker, ABC):
         configuration = await self._configuration({})
         shared = await asyncio.to_thread(prepare_shared_directory, configuration.shared)
         await asyncio.to_thread(claims_on(shared).serve_as, self._work_pool_name, self.name)
+        self._freed = []
         self._resolving = anyio.CapacityLimiter(_RESOLVED_AT_ONCE)
         self._gatherer = Gatherer(load_settings().array_window, lambda: self.submitting)
         self._housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
@@ -105,7 +108,10 @@ class BatchWorker(SubmittingWorker, ABC):
         async def run() -> None:
             with anyio.CancelScope() as scope:
                 self._scheduled_task_scopes.add(scope)
-                await work()
+                try:
+                    await work()
+                except Exception:  # nothing that befalls one job may end the worker
+                    self._logger.exception("Something was not looked after to its end")
             self._scheduled_task_scopes.discard(scope)
 
         if self._runs_task_group is not None:
@@ -123,13 +129,35 @@ class BatchWorker(SubmittingWorker, ABC):
 
         async def follow() -> None:
             try:
-                await self.keeper.follow(job)
+                await self.keeper.follow(job, on_over=lambda: self._free_slot(job.flow_run_id))
             finally:
                 if waiter is not None:
                     waiter.cancel()
                 self._release_limit_slot(job.flow_run_id)
 
         self._in_background(follow)
+
+    async def _submit_scheduled_flow_runs(
+        self, flow_run_response: list[WorkerFlowRunResponse]
+    ) -> list[FlowRun]:
+        """As Prefect's; a run that is retried at once waits until its first job is over."""
+        free = [entry for entry in flow_run_response if entry.flow_run.id not in self._busy()]
+        return await super()._submit_scheduled_flow_runs(free)
+
+    def _busy(self) -> set[UUID]:
+        return self.keeper.unfinished()
+
+    def _free_slot(self, flow_run_id: UUID) -> None:
+        """The job is over, although telling its end may take a while."""
+        self._release_limit_slot(flow_run_id)
+        self._freed.append(flow_run_id)
+
+    def _release_limit_slot(self, flow_run_id: UUID) -> None:
+        """As Prefect's, which is called again when the end is told: not for a retry's slot."""
+        if flow_run_id in self._freed:
+            self._freed.remove(flow_run_id)
+        else:
+            super()._release_limit_slot(flow_run_id)
 
     async def _cancel_run(self, flow_run_id: UUID) -> None:
         """As Prefect's, for workers that listen for cancellations; running flows get theirs too."""
@@ -155,7 +183,7 @@ class BatchWorker(SubmittingWorker, ABC):
         job = await self._submit_in_the_end(flow_run, configuration)
         if task_status is not None:
             task_status.started(str(job.reference))  # which Prefect records on the flow run
-        await self.keeper.follow(job)
+        await self.keeper.follow(job, on_over=lambda: self._free_slot(flow_run.id))
         # Whatever became of it has been said; Prefect would say "crashed" for any other code.
         return BatchWorkerResult(identifier=str(job.reference), status_code=0)
 

@@ -26,8 +26,15 @@ from prefect.logging import get_logger
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import HPCBridgeError, SubmissionRefused, TemplateError
+from hpc_bridge.errors import (
+    BundleError,
+    CommandError,
+    HPCBridgeError,
+    SubmissionRefused,
+    TemplateError,
+)
 from hpc_bridge.journal import RunDirectory
+from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.claims import claims_on
@@ -91,7 +98,10 @@ class Housekeeping:
             lambda: list(orphans(self._shared, self._is_wanted, known=known.__contains__))
         )
         self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
-        for orphan in list(self._waiting.values()):
+        # Those whose job is known need no question to a scheduler that may not answer.
+        for orphan in sorted(
+            self._waiting.values(), key=lambda orphan: orphan.submission.get("job_id") is None
+        ):
             try:
                 jobs = await asyncio.to_thread(
                     find_jobs,
@@ -105,6 +115,8 @@ class Housekeeping:
                 continue
             except (HPCBridgeError, OSError, ValueError, KeyError) as error:
                 logger.warning("%s cannot be adopted yet: %s", orphan.run.path, error)
+                if isinstance(error, CommandError) and error.retryable:
+                    break  # nor would it answer for the others
                 continue
             if jobs is None:
                 continue
@@ -122,6 +134,7 @@ class Housekeeping:
                 if state is not None and state.is_cancelling():
                     cancelled: State[Any] = Cancelled(message="Cancelled before it was submitted.")
                     await propose_state(self._worker.client, cancelled, flow_run_id=flow_run_id)
+            self._disappoint(flow_run_id, BundleError("the run has ended before its submission"))
         await asyncio.to_thread(orphan.run.close)
 
     async def _refuse(self, orphan: Orphan, refusal: HPCBridgeError) -> None:
@@ -130,8 +143,7 @@ class Housekeeping:
             state: State[Any] = Crashed(name="Refused", message=str(refusal))
             with contextlib.suppress(Abort, Pause, ObjectNotFound):
                 await propose_state(self._worker.client, state, flow_run_id=UUID(flow_run_id))
-            if (expected := self._expected.get(UUID(flow_run_id))) is not None:
-                expected.set_exception(refusal)
+            self._disappoint(UUID(flow_run_id), refusal)
         await asyncio.to_thread(orphan.run.close)
 
     def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
@@ -162,6 +174,11 @@ class Housekeeping:
             for state in states
         )
 
+    def _disappoint(self, flow_run_id: UUID, error: HPCBridgeError) -> None:
+        expected = self._expected.get(flow_run_id)
+        if expected is not None and not expected.done():
+            expected.set_exception(error)
+
     async def submitted_later(self, flow_run_id: UUID) -> TrackedJob:
         """The job of a run whose submission got no answer.
 
@@ -184,6 +201,7 @@ class Housekeeping:
                 )
         except ObjectNotFound:
             logger.info("Job %s is of a flow run that this server does not have", job.job_id)
+            self._disappoint(job.flow_run_id, BundleError("the flow run has been deleted"))
             if (await asyncio.to_thread(job.run.read_submission)).get("work_pool_id") is None:
                 self._foreign.add(job.run.submission_id)  # format 1 does not tell servers apart
             else:
@@ -200,10 +218,8 @@ class Housekeeping:
 
     def _leads(self) -> bool:
         folder = self._shared / "trackers" / f"pool-{self._worker.work_pool.id}"
-        claims = claims_on(self._shared)
-        claims.living()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return claims.take(RunDirectory(folder))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return claims_on(self._shared).take(RunDirectory(folder))
 
     async def _give_back(self, *, leads: bool) -> None:
         """Runs that a worker took from the pool and died with.
@@ -223,7 +239,7 @@ class Housekeeping:
                 limit=_PAGE,
                 offset=page * _PAGE,
             )
-            homeless += [run for run in runs if run.infrastructure_pid is None]
+            homeless += [run for run in runs if self._is_homeless(run)]
             if len(runs) < _PAGE:
                 break
         if not homeless:
@@ -237,6 +253,14 @@ class Housekeeping:
                 continue
             if self._is_stuck(run, dead, living, leads=leads):
                 await self._reschedule(run)
+
+    def _is_homeless(self, run: FlowRun) -> bool:
+        """Without a job, or with one whose end was told before the run was taken again."""
+        reference = JobReference.parse(run.infrastructure_pid)
+        if reference is None:
+            return run.infrastructure_pid is None
+        there = (self._shared / "runs" / reference.submission_id).is_dir()
+        return there and not (self._shared / "live" / reference.submission_id).exists()
 
     def _is_stuck(
         self, run: FlowRun, dead: Collection[str], living: Collection[str | None], *, leads: bool
@@ -283,6 +307,7 @@ class Housekeeping:
         if time.monotonic() - self._swept < _SWEEP_SECONDS:
             return
         self._swept = time.monotonic()
+        await asyncio.to_thread(claims_on(self._shared).dead_workers)  # which forgets old ones
         retention = load_settings().retention
         if retention is not None:
             swept = await asyncio.to_thread(sweep, self._shared, retention)

@@ -169,7 +169,8 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
         )
         job = await self._submit_job(flow_run, configuration)
         await self._record(flow_run, job)
-        return BatchFlowRunFuture(
+        return await asyncio.to_thread(  # it claims the run directory
+            BatchFlowRunFuture[R],
             flow_run.id,
             shared=configuration.shared,
             poll_interval=configuration.polling_seconds,

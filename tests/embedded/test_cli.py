@@ -48,7 +48,13 @@ def hpc_bridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess
 def test_demo_shows_the_whole_main_job(tmp_path: Path) -> None:
     done = hpc_bridge("demo", "--folder", str(tmp_path / "demo"))
     assert done.returncode == 0, done.stdout + done.stderr
-    for expected in ("Pending", "Running", "Completed", "'pi': 3.1", "dashboard:  http://127.0.0.1"):
+    for expected in (
+        "Pending",
+        "Running",
+        "Completed",
+        "'pi': 3.1",
+        "dashboard:  http://127.0.0.1",
+    ):
         assert expected in done.stdout
     script = done.stdout.split("job script: ")[1].splitlines()[0]
     assert Path(script).read_text().startswith("#!/bin/bash\n#SBATCH --job-name=hb")

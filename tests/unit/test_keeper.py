@@ -60,11 +60,19 @@ def test_a_new_slot_is_renewed_at_once_and_then_once_a_minute(
     assert server.renewed == [first, first, second]
 
 
-def test_only_the_slots_of_waiting_jobs_are_renewed() -> None:
+def test_the_slot_of_a_flow_that_is_long_in_starting_is_renewed_too() -> None:
+    lease = uuid.uuid4()
     server = Server()
-    keeper = keeper_of(server, waiting(None), waiting(uuid.uuid4(), has_started=True))
+    keeper = keeper_of(server, waiting(None), waiting(lease, has_started=True))
     asyncio.run(keeper._renew_leases())
-    assert server.renewed == []
+    assert server.renewed == [lease]
+
+
+def test_a_slot_that_a_flow_has_given_back_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    gone = uuid.uuid4()
+    keeper = keeper_of(Server(gone), waiting(gone, has_started=True))
+    asyncio.run(keeper._renew_leases())
+    assert "has lost" not in caplog.text
 
 
 def test_a_slot_that_is_gone_is_told_and_keeps_no_other_from_its_renewal(

@@ -131,6 +131,7 @@ def test_a_long_wait_leaves_nothing_behind_and_ends_with_the_job(
                 asyncio.get_running_loop().call_later(0.01, watched.done.set_result, RUNNING)
 
         monkeypatch.setattr(module, "label_flow_run", nothing)
+        monkeypatch.setattr(tracker.waiting, "note_lease", nothing)
         monkeypatch.setattr(tracker, "_first_answer", nothing)
         monkeypatch.setattr(tracker, "_look", look)
         return waiters, await asyncio.wait_for(tracker._until_over(), 3)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -391,7 +392,29 @@ def test_a_job_that_nobody_knows_is_lost_after_the_grace_and_not_before(site: Si
     site.poll(after=timedelta(seconds=10))
     lost = watched.done.result(0)
     assert (lost.state, lost.job_id, lost.name) == (JobState.LOST, JobId("1"), "hb1")
-    assert lost.reason == "neither in the queue nor in the scheduler's records"
+    assert lost.reason == "neither in the queue nor in its records"
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        (SchedulerUnavailable("slurmdbd hangs"), "its records cannot be read"),
+        ([job(1, JobState.RUNNING)], "its records say RUNNING"),
+    ],
+)
+def test_records_that_never_tell_an_end_are_given_up_on(
+    site: Site, records: Any, words: str
+) -> None:
+    watched = site.watch(1)
+    site.records = records
+    for _ in range(14):
+        site.poll(after=timedelta(minutes=1))
+        assert not watched.done.done()
+    site.poll(after=timedelta(minutes=1))
+    site.poll(after=timedelta(minutes=1))
+    lost = watched.done.result(0)
+    assert lost.state is JobState.LOST
+    assert words in (lost.reason or "")
 
 
 def test_a_job_that_comes_back_starts_a_new_grace(site: Site) -> None:
