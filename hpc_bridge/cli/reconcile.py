@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
@@ -13,12 +12,19 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from rich.console import Console
 
-from hpc_bridge.errors import HPCBridgeError, ServerUnreachable, SettingsError
+from hpc_bridge.errors import (
+    HPCBridgeError,
+    ServerUnreachable,
+    SettingsError,
+    SubmissionRefused,
+    TemplateError,
+)
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.settings import load_settings
-from hpc_bridge.tracking.adoption import find_jobs, index_older_runs, orphans
+from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
+from hpc_bridge.tracking.unsubmitted import give_up, may_submit, refuse
 
 _PAGE = 200
 
@@ -50,7 +56,7 @@ async def _reconcile(shared: Path, console: Console) -> Counter[str]:
         jobs: list[TrackedJob] = []
         for orphan in found:
             try:
-                jobs += await _jobs_of(orphan, counts, console)
+                jobs += await _jobs_of(client, orphan, counts, console)
             except (HPCBridgeError, OSError, ValueError) as error:
                 counts["failed"] += 1
                 console.print(f"{orphan.run.submission_id}: {error}", style="red")
@@ -69,14 +75,23 @@ async def _pool_ids(client: PrefectClient) -> set[str]:
     return found
 
 
-async def _jobs_of(orphan: Any, counts: Counter[str], console: Console) -> list[TrackedJob]:
-    jobs = await asyncio.to_thread(find_jobs, orphan)
+async def _jobs_of(
+    client: PrefectClient, orphan: Orphan, counts: Counter[str], console: Console
+) -> list[TrackedJob]:
+    try:
+        wanted = await may_submit(client, orphan)
+        jobs = await asyncio.to_thread(find_jobs, orphan, may_submit=wanted)
+    except (SubmissionRefused, TemplateError) as refusal:
+        await refuse(client, orphan, refusal)
+        raise
     if jobs is None:
         counts["on its way"] += 1
         console.print(f"{orphan.run.submission_id}: may still be on its way; try again in a while")
         return []
     if not jobs:
-        await asyncio.to_thread(orphan.run.close)
+        await give_up(client, orphan)
+        counts["given up"] += 1
+        console.print(f"{orphan.run.submission_id}: was never submitted, and its run has ended")
     return jobs
 
 
@@ -85,6 +100,9 @@ async def _bring_up(keeper: Keeper, client: PrefectClient, job: TrackedJob) -> s
     try:
         flow_run = await client.read_flow_run(job.flow_run_id)
     except ObjectNotFound:
+        if (await asyncio.to_thread(job.run.read_submission)).get("work_pool_id") is None:
+            # Format 1 does not tell servers apart.
+            return "its flow run is not known to this server"
         await asyncio.to_thread(job.run.settle, job.element, flow_state=None)
         return "its flow run has been deleted"
     if flow_run.infrastructure_pid != str(job.reference):
@@ -92,7 +110,12 @@ async def _bring_up(keeper: Keeper, client: PrefectClient, job: TrackedJob) -> s
     lives = asyncio.Event()
     follow = asyncio.ensure_future(keeper.follow(job, lives.set))
     seen = asyncio.ensure_future(lives.wait())
-    await asyncio.wait({follow, seen}, return_when=asyncio.FIRST_COMPLETED)
+    waiting = {follow, seen}
+    if flow_run.state is not None and flow_run.state.is_cancelling():
+        await asyncio.sleep(0)
+        await keeper.look_for_cancelling()
+        waiting = {follow}  # which takes the job out of the queue, or ends it after a grace time
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     seen.cancel()
     if follow.done():
         state = follow.result()

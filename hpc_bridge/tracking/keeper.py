@@ -56,6 +56,8 @@ class Keeper:
         self._cancels: dict[tuple[int, bool], Batch[JobId, bool]] = {}
         self._usages: dict[int, Batch[JobReference, JobUsage]] = {}
         self._renewed: dict[UUID, float] = {}
+        self.held_leases: set[UUID] = set()
+        """Concurrency slots of runs that have no job yet."""
 
     def find(self, flow_run_id: UUID) -> Tracker | None:
         """The tracker of a flow run, when this process looks after it."""
@@ -151,13 +153,13 @@ class Keeper:
 
         A new one is renewed at once: its deployment may give it no more than one minute.
         """
-        waiting = [
-            tracker for tracker in self._trackers.values() if tracker.waiting.lease is not None
-        ]
-        leases = {tracker.waiting.lease for tracker in waiting}
+        leases: dict[UUID, Tracker | None] = dict.fromkeys(self.held_leases)
+        for tracker in self._trackers.values():
+            if tracker.waiting.lease is not None:
+                leases[tracker.waiting.lease] = tracker
         self._renewed = {lease: at for lease, at in self._renewed.items() if lease in leases}
-        for tracker in waiting:
-            lease, now = tracker.waiting.lease, time.monotonic()
+        for lease, holder in leases.items():
+            now = time.monotonic()
             if now - self._renewed.get(lease, float("-inf")) < LEASE_RENEWAL_SECONDS:
                 continue
             try:
@@ -166,12 +168,17 @@ class Keeper:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code not in (404, 410):
                     raise
-                if not tracker.waiting.has_started:  # else the flow has given it back
-                    logger.warning(
-                        "Flow run %s has lost its concurrency slot while its job waited",
-                        tracker.job.flow_run_id,
-                    )
-                tracker.waiting.lease = None
+                self.held_leases.discard(lease)
+                if holder is not None:
+                    self._lost_lease(holder)
+
+    def _lost_lease(self, tracker: Tracker) -> None:
+        if not tracker.waiting.has_started:  # else the flow has given it back
+            logger.warning(
+                "Flow run %s has lost its concurrency slot while its job waited",
+                tracker.job.flow_run_id,
+            )
+        tracker.waiting.lease = None
 
     async def cancel_job(self, job: TrackedJob, *, only_waiting: bool) -> None:
         """Cancel at the scheduler; raises the CommandErrors."""

@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.logging import get_logger
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import Cancelled, Scheduled
 from prefect.utilities.engine import propose_state
 
 from hpc_bridge.errors import (
@@ -40,6 +40,7 @@ from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, or
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.retention import sweep
+from hpc_bridge.tracking.unsubmitted import flow_runs_of, give_up, may_submit, refuse
 
 if TYPE_CHECKING:
     from hpc_bridge.workers.base import BatchWorker
@@ -107,10 +108,12 @@ class Housekeeping:
                     find_jobs,
                     orphan,
                     poll_interval=self._interval,
-                    may_submit=await self._are_wanted(orphan),
+                    may_submit=await may_submit(self._worker.client, orphan),
                 )
             except (SubmissionRefused, TemplateError) as refusal:
-                await self._refuse(orphan, refusal)
+                await refuse(self._worker.client, orphan, refusal)
+                for flow_run_id in flow_runs_of(orphan):
+                    self._disappoint(flow_run_id, refusal)
                 del self._waiting[orphan.run.submission_id]
                 continue
             except (HPCBridgeError, OSError, ValueError, KeyError) as error:
@@ -122,29 +125,13 @@ class Housekeeping:
                 continue
             del self._waiting[orphan.run.submission_id]
             if not jobs:
-                await self._give_up(orphan)
+                await give_up(self._worker.client, orphan)
+                for flow_run_id in flow_runs_of(orphan):
+                    self._disappoint(
+                        flow_run_id, BundleError("the run ended before its submission")
+                    )
             for job in jobs:
                 await self._take_on(job)
-
-    async def _give_up(self, orphan: Orphan) -> None:
-        """Nothing was submitted, and nothing is to be any more."""
-        for flow_run_id in map(UUID, orphan.submission["flow_runs"].values()):
-            with contextlib.suppress(Abort, Pause, ObjectNotFound):
-                state = (await self._worker.client.read_flow_run(flow_run_id)).state
-                if state is not None and state.is_cancelling():
-                    cancelled: State[Any] = Cancelled(message="Cancelled before it was submitted.")
-                    await propose_state(self._worker.client, cancelled, flow_run_id=flow_run_id)
-            self._disappoint(flow_run_id, BundleError("the run has ended before its submission"))
-        await asyncio.to_thread(orphan.run.close)
-
-    async def _refuse(self, orphan: Orphan, refusal: HPCBridgeError) -> None:
-        """As when it is refused while its submitter lives: there is no job, and will be none."""
-        for flow_run_id in orphan.submission["flow_runs"].values():
-            state: State[Any] = Crashed(name="Refused", message=str(refusal))
-            with contextlib.suppress(Abort, Pause, ObjectNotFound):
-                await propose_state(self._worker.client, state, flow_run_id=UUID(flow_run_id))
-            self._disappoint(UUID(flow_run_id), refusal)
-        await asyncio.to_thread(orphan.run.close)
 
     def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
         pool = self._worker.work_pool
@@ -161,19 +148,6 @@ class Housekeeping:
             )
         )
 
-    async def _are_wanted(self, orphan: Orphan) -> bool:
-        """Whether a submission that was never made is still to be made."""
-        if orphan.submission.get("job_id") is not None:
-            return True
-        states = []
-        for flow_run_id in orphan.submission["flow_runs"].values():
-            with contextlib.suppress(ObjectNotFound):
-                states.append((await self._worker.client.read_flow_run(UUID(flow_run_id))).state)
-        return any(
-            state is not None and not state.is_final() and not state.is_cancelling()
-            for state in states
-        )
-
     def _disappoint(self, flow_run_id: UUID, error: HPCBridgeError) -> None:
         expected = self._expected.get(flow_run_id)
         if expected is not None and not expected.done():
@@ -187,10 +161,19 @@ class Housekeeping:
         """
         expected: asyncio.Future[TrackedJob] = asyncio.get_running_loop().create_future()
         self._expected[flow_run_id] = expected
+        lease = None
         try:
+            with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+                state = (await self._worker.client.read_flow_run(flow_run_id)).state
+                if state is not None:
+                    lease = state.state_details.deployment_concurrency_lease_id
+            if lease is not None:
+                self._worker.keeper.held_leases.add(lease)
             return await expected
         finally:
             self._expected.pop(flow_run_id, None)
+            if lease is not None:
+                self._worker.keeper.held_leases.discard(lease)
 
     async def _take_on(self, job: TrackedJob) -> None:
         try:
