@@ -127,9 +127,14 @@ class BatchWorker(SubmittingWorker, ABC):
             except anyio.WouldBlock:  # the limit was higher before
                 waiter = asyncio.create_task(limiter.acquire_on_behalf_of(job.flow_run_id))
 
+        def over() -> None:
+            if waiter is not None:  # else it gets a slot that nobody frees
+                waiter.cancel()
+            self._free_slot(job.flow_run_id)
+
         async def follow() -> None:
             try:
-                await self.keeper.follow(job, on_over=lambda: self._free_slot(job.flow_run_id))
+                await self.keeper.follow(job, on_over=over)
             finally:
                 if waiter is not None:
                     waiter.cancel()
@@ -149,7 +154,7 @@ class BatchWorker(SubmittingWorker, ABC):
 
     def _free_slot(self, flow_run_id: UUID) -> None:
         """The job is over, although telling its end may take a while."""
-        self._release_limit_slot(flow_run_id)
+        super()._release_limit_slot(flow_run_id)
         self._freed.append(flow_run_id)
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:

@@ -145,21 +145,48 @@ def test_a_job_that_is_cancelled_at_the_scheduler_ends_cancelled(tmp_path: Path)
     assert "cancelled at the scheduler" in future.state.message
 
 
-@pytest.mark.parametrize("state", [Cancelling(), Cancelled()])
-def test_a_run_that_was_cancelled_before_it_started_does_not_run(
-    tmp_path: Path, state: Any
-) -> None:
+@pytest.fixture
+def waiting_end(tmp_path: Path) -> Any:
+    """A job that starts in a while."""
     from tests.flows import jobs
 
-    bound = jobs.end.with_options(
-        job_variables={"env": {"HOOK_DIR": str(tmp_path)}, "begin": "now+2"}
-    )
-    future = bound.submit("sleep")
+    variables = {"env": {"HOOK_DIR": str(tmp_path)}, "begin": "now+4"}
+    return jobs.end.with_options(job_variables=variables).submit("sleep")
+
+
+@pytest.mark.parametrize("state", [Cancelling(), Cancelled()])
+def test_a_run_that_is_cancelled_while_its_job_waits_takes_it_out_of_the_queue(
+    waiting_end: Any, state: Any
+) -> None:
+    from hpc_bridge.connections import connect
+    from hpc_bridge.jobs import JobId, JobState
+    from hpc_bridge.settings import load_settings
+
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(future.flow_run_id, state)
-    until(lambda: future.run_directory.exit_record(), 60, "the job is over")
-    assert future.state.is_cancelled()
-    assert "printed by the flow" not in future.run_directory.output_tail()
+        client.set_flow_run_state(waiting_end.flow_run_id, state)
+    cluster = connect("local", load_settings().shared, 1.0).cluster
+    job = JobId(waiting_end.job_id)
+    until(lambda: cluster.status()[job].state is JobState.CANCELLED, 60, "the job is cancelled")
+    waiting_end.wait(timeout=60)
+    assert waiting_end.state.is_cancelled()
+    assert waiting_end.run_directory.newest_attempt() is None
+
+
+@pytest.mark.parametrize("state", [Cancelling(), Cancelled()])
+def test_a_job_whose_run_was_cancelled_unseen_does_not_run(
+    waiting_end: Any, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpc_bridge.tracking.keeper import Keeper
+
+    async def nobody_looks(_: Keeper) -> None:
+        pass
+
+    monkeypatch.setattr(Keeper, "look_for_cancelling", nobody_looks)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(waiting_end.flow_run_id, state)
+    until(lambda: waiting_end.run_directory.exit_record(), 60, "the job is over")
+    until(lambda: waiting_end.state.is_cancelled(), 60, "the run is cancelled")
+    assert "printed by the flow" not in waiting_end.run_directory.output_tail()
 
 
 def test_the_job_outlives_its_caller(script: Callable[..., dict[str, Any]]) -> None:
