@@ -29,8 +29,10 @@ def show_output(text: str, shared: Path, *, follow: bool, lines: int | None) -> 
         position = copy(run.output(element), out, lines)
         if follow:
             follow_output(run, element, position or 0, out, over=_Over(run, element))
-        elif position is None:
-            sys.stderr.write(f"hpc-bridge: no job has written {run.output(element)} yet\n")
+        elif not position:
+            sys.stderr.write(
+                f"hpc-bridge: the job has printed nothing yet ({run.output(element)})\n"
+            )
     except BrokenPipeError:
         # Whoever read it has enough; the interpreter's own flush must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

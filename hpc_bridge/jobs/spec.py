@@ -24,6 +24,7 @@ from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs import units
 
 _GPUS = re.compile(r"(?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)")
+_NOT_CAUGHT = frozenset({"KILL", "STOP"})
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z]+\d*)@(\d+)")
 NO_WARNING = "off"
 _WARNING_SECONDS = 60
@@ -64,6 +65,8 @@ def _warning(value: object) -> str:
         return NO_WARNING
     match = _SIGNAL.fullmatch(value.strip().upper()) if isinstance(value, str) else None
     known = match is not None and f"SIG{match[1]}" in signal.Signals.__members__
+    if match is not None and match[1] in _NOT_CAUGHT:
+        raise ValueError(f"{value!r}: no process can handle {match[1]}; write 'TERM@120'")
     if match is None or not known or int(match[2]) == 0:
         raise ValueError(
             f"{value!r} is not a warning signal; write 'USR1@120' (seconds before), or 'off'"

@@ -18,12 +18,16 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FIRST_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \| [A-Z]+ *\| (Flow|Task) run (['\"]).*?\2 - ")
 _UNSENT = " "
 """Before a line that only looks like one that was sent."""
+_LINK = re.compile(_UNSENT + _FIRST_LINE.pattern + r"View at https?://")
+"""Prefect prints where to look at the run, which its log need not say."""
 
 
 def is_run_log(line: str) -> bool:
     """Whether a line of a job's output belongs to a message that the flow sends by itself."""
     plain = _COLOURS.sub("", line)
-    return plain.startswith(GUTTER.rstrip()) or _FIRST_LINE.match(plain) is not None
+    return plain.startswith(GUTTER.rstrip()) or any(
+        form.match(plain) is not None for form in (_FIRST_LINE, _LINK)
+    )
 
 
 def mark_run_logs() -> None:

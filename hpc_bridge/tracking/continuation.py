@@ -103,6 +103,8 @@ async def _set(client: PrefectClient, job: TrackedJob, state: State[Any]) -> boo
     now = (await client.read_flow_run(job.flow_run_id)).state
     if now is None or not _goes_on(now):
         return False
+    if now.is_pending() and state.is_pending():
+        return True  # the node has said so, with more words
     state.state_details.deployment_concurrency_lease_id = (
         now.state_details.deployment_concurrency_lease_id
     )

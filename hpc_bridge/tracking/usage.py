@@ -31,7 +31,7 @@ def usage_markdown(usage: JobUsage | None, status: JobStatus, spec: JobSpec | No
         submitted=status.submitted, started=status.started, ended=status.ended
     )
     parts = [
-        f"# Job {status.job_id}: {status.scheduler_state or status.state}",
+        f"# Job {status.job_id}: {status.state.value}",
         _table(known, spec),
         _account(known, status, spec),
         *(f"**{line}**" for line in _advice(known, status)),
@@ -72,6 +72,8 @@ def _memory_row(usage: JobUsage, spec: JobSpec | None) -> tuple[str, ...]:
     asked = None if usage.memory is None else readable_memory(usage.memory)
     if asked is None and spec is not None and spec.memory:
         asked = f"{units.format_memory(spec.memory)} per node"
+    elif asked is None and (spec is None or spec.memory_per_cpu is None):
+        asked = "the site's default"
     used = NOT_RECORDED if usage.max_memory is None else readable_memory(usage.max_memory)
     return "Memory", asked or NOT_RECORDED, used, _bar(usage.memory_efficiency)
 

@@ -116,7 +116,7 @@ class Housekeeping:
                     self._disappoint(flow_run_id, refusal)
                 del self._waiting[orphan.run.submission_id]
                 continue
-            except (HPCBridgeError, OSError, ValueError, KeyError) as error:
+            except (httpx.HTTPError, HPCBridgeError, OSError, ValueError, KeyError) as error:
                 logger.warning("%s cannot be adopted yet: %s", orphan.run.path, error)
                 if isinstance(error, CommandError) and error.retryable:
                     break  # nor would it answer for the others

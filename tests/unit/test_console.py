@@ -103,3 +103,9 @@ def test_other_formats_and_colours_are_known_as_well(variables: dict[str, str]) 
 def test_importing_it_needs_the_standard_library_only() -> None:
     code = "import sys, hpc_bridge.node.console; sys.exit('prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_to_look_at_a_run_is_not_for_its_own_log() -> None:
+    link = "08:40:51.509 | INFO    | Flow run 'a-b' - View at http://server/runs/flow-run/1"
+    assert is_run_log(f" {link}")
+    assert not is_run_log(" 08:40:51.509 | INFO    | Flow run 'a-b' - look at http://server")

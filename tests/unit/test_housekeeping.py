@@ -19,13 +19,13 @@ from prefect.client.schemas.responses import (
 )
 from prefect.exceptions import ObjectNotFound
 
-from hpc_bridge.errors import SubmissionRefused
+from hpc_bridge.errors import BundleError, HPCBridgeError, SchedulerUnavailable, SubmissionRefused
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory, prepare_shared_directory
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers.housekeeping import Housekeeping
 from tests.unit.fake_cluster import FakeCluster, connected
-from tests.unit.test_adoption import a_run
+from tests.unit.test_adoption import a_run, attempt
 
 
 class Worker:
@@ -41,6 +41,9 @@ class Worker:
         self.states: dict[UUID, State[Any]] = {}
         self.pids: dict[UUID, str] = {}
         self.error: Exception | None = None
+        self.runs: dict[UUID, State[Any] | None] = {}
+        """Runs that are not simply pending; None for a deleted one."""
+        self.held_leases: set[UUID] = set()
 
     def keeps(self, submission_id: str) -> bool:
         return submission_id in self.kept
@@ -55,7 +58,10 @@ class Worker:
     async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
         if self.error is not None:
             raise self.error
-        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=states.Pending())
+        state = self.runs.get(flow_run_id, states.Pending())
+        if state is None:
+            raise ObjectNotFound(http_exc=RuntimeError())
+        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=state)
 
     async def update_flow_run(self, flow_run_id: UUID, infrastructure_pid: str) -> None:
         self.pids[flow_run_id] = infrastructure_pid
@@ -190,3 +196,153 @@ def test_a_journal_that_makes_no_sense_hides_no_other(
     for _ in range(2):
         adopt(housekeeping)
     assert ids(worker) == ["7"]
+
+
+# a scheduler that does not answer
+
+
+def test_a_scheduler_that_does_not_answer_is_asked_once_a_round(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    for age in (7200, 7100, 7000):
+        a_run(shared, age=age)
+    a_run(shared, age=3600, job_id="7")
+    cluster.records = SchedulerUnavailable("slurmdbd does not answer")
+    adopt(housekeeping)
+    assert cluster.asked == ["queue", "records"]
+    assert ids(worker) == ["7"], "it needs no question"
+    cluster.records = []
+    adopt(housekeeping)
+    assert ids(worker) == ["7", "100", "101", "102"]
+
+
+def test_a_submission_that_makes_no_sense_to_the_scheduler_hides_no_other(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    attempt(a_run(shared, age=7200))  # it has run, but nobody knows the job
+    a_run(shared, age=3600)
+    adopt(housekeeping)
+    assert ids(worker) == ["100"]
+
+
+# a run whose submission got no answer
+
+
+def submitted_later(
+    housekeeping: Housekeeping, worker: Worker, run: RunDirectory
+) -> TrackedJob | BaseException:
+    """What its submitter hears when the scheduler answers."""
+    (flow_run_id,) = flow_runs(run)
+
+    async def wait() -> TrackedJob | BaseException:
+        worker.submitting = {flow_run_id}
+        waiting = asyncio.create_task(housekeeping.submitted_later(flow_run_id))
+        await asyncio.sleep(0)
+        await housekeeping._adopt()
+        (heard,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 5)
+        return heard
+
+    heard = asyncio.run(wait())
+    assert housekeeping._expected == {}
+    assert worker.adopted == [], "it would be looked after twice"
+    return heard
+
+
+def is_live(run: RunDirectory) -> bool:
+    return (run.shared / "live" / run.submission_id).exists()
+
+
+@pytest.mark.parametrize("was_taken", [True, False])
+def test_a_delayed_submission_is_found_or_made(
+    shared: Path,
+    cluster: FakeCluster,
+    worker: Worker,
+    housekeeping: Housekeeping,
+    was_taken: bool,
+) -> None:
+    run = a_run(shared)
+    if was_taken:
+        cluster.queue = [JobStatus(JobId("7"), run.submission_id, JobState.PENDING, "PENDING")]
+    heard = submitted_later(housekeeping, worker, run)
+    assert isinstance(heard, TrackedJob)
+    assert (heard.job_id.value, len(cluster.scripts)) == (("7", 0) if was_taken else ("100", 1))
+
+
+@pytest.mark.parametrize("state", [states.Cancelling(), states.Cancelled(), None])
+def test_one_that_was_cancelled_or_deleted_meanwhile_is_not_submitted(
+    shared: Path,
+    cluster: FakeCluster,
+    worker: Worker,
+    housekeeping: Housekeeping,
+    state: State[Any] | None,
+) -> None:
+    run = a_run(shared)
+    (flow_run_id,) = flow_runs(run)
+    worker.runs[flow_run_id] = state
+    heard = submitted_later(housekeeping, worker, run)
+    assert isinstance(heard, BundleError)
+    assert cluster.scripts == []
+    assert not is_live(run)
+    told = [state.name for state in worker.states.values()]
+    assert told == (["Cancelled"] if state is not None and state.is_cancelling() else [])
+
+
+def test_one_that_is_refused_meanwhile_says_why(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared)
+    cluster.refusal = SubmissionRefused("Invalid account")
+    assert submitted_later(housekeeping, worker, run) is cluster.refusal
+    assert [state.name for state in worker.states.values()] == ["Refused"]
+    assert not is_live(run)
+
+
+def test_one_that_has_a_job_and_was_deleted_meanwhile_ends_with_an_error(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, work_pool_id=str(worker.work_pool.id))
+    cluster.queue = [JobStatus(JobId("7"), run.submission_id, JobState.PENDING, "PENDING")]
+    worker.runs[flow_runs(run)[0]] = None
+    heard = submitted_later(housekeeping, worker, run)
+    assert isinstance(heard, HPCBridgeError)
+    assert "deleted" in str(heard)
+
+
+def test_the_concurrency_slot_of_a_delayed_submission_is_held_until_it_has_a_job(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run, lease = a_run(shared), uuid4()
+    (flow_run_id,) = flow_runs(run)
+    pending: State[Any] = states.Pending()
+    pending.state_details.deployment_concurrency_lease_id = lease
+    worker.runs[flow_run_id] = pending
+    held: list[set[UUID]] = []
+    cluster.step = lambda _: held.append(set(worker.held_leases))
+    assert isinstance(submitted_later(housekeeping, worker, run), TrackedJob)
+    assert held == [{lease}, {lease}]
+    assert worker.held_leases == set()
+
+
+# runs without a job
+
+
+def test_a_run_is_homeless_without_a_job_or_with_one_whose_end_is_told(
+    shared: Path, housekeeping: Housekeeping
+) -> None:
+    live, told, elsewhere = (a_run(shared, age=age) for age in (7200, 3600, 1800))
+    told.close()
+    elsewhere.close()
+    elsewhere.path.rename(shared / "another-shared-directory")
+    pids = {
+        None: True,
+        "": False,
+        "kubernetes:pod": False,
+        f"slurm:7:{live.submission_id}": False,
+        f"slurm:7:{told.submission_id}": True,
+        f"slurm:7:{elsewhere.submission_id}": False,
+    }
+    found = {
+        pid: housekeeping._is_homeless(FlowRun(flow_id=uuid4(), infrastructure_pid=pid))
+        for pid in pids
+    }
+    assert found == pids

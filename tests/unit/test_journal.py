@@ -485,6 +485,14 @@ def test_a_tail_that_is_no_utf8_is_shown_all_the_same(run: RunDirectory) -> None
     assert run.output_tail() == "caf\ufffd \ufffd\ufffd\nbye ✓"
 
 
+def test_the_zeros_that_a_nodes_crash_leaves_are_not_in_the_tail(run: RunDirectory) -> None:
+    """No database takes them as text, and the end of the run would never be told."""
+    run.output().write_bytes(b"fi\0rst\nlast\n" + b"\0" * 512)
+    assert run.output_tail() == "first\nlast"
+    run.output().write_bytes(b"\0" * 100_000)
+    assert run.output_tail() == ""
+
+
 # one element of several
 
 

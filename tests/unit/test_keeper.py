@@ -1,15 +1,17 @@
-"""Concurrency slots are kept while jobs wait."""
+"""Concurrency slots are kept while jobs wait, and all the jobs of a process are known."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from hpc_bridge.journal import RunDirectory
 from hpc_bridge.tracking import keeper as module
 from hpc_bridge.tracking.keeper import LEASE_SECONDS, Keeper
 
@@ -85,3 +87,78 @@ def test_a_slot_that_is_gone_is_told_and_keeps_no_other_from_its_renewal(
     assert server.renewed == [kept]
     assert lost.waiting.lease is None
     assert "has lost its concurrency slot" in caplog.text
+
+
+def test_the_slot_of_a_run_that_has_no_job_yet_is_renewed_like_the_others() -> None:
+    held, shared_with_a_job = uuid.uuid4(), uuid.uuid4()
+    server = Server()
+    keeper = keeper_of(server, waiting(shared_with_a_job))
+    keeper.held_leases |= {held, shared_with_a_job}
+    for _ in range(2):
+        asyncio.run(keeper._renew_leases())
+    assert sorted(server.renewed) == sorted([held, shared_with_a_job])
+
+
+def test_a_held_slot_that_is_gone_is_not_asked_for_again() -> None:
+    gone, kept = uuid.uuid4(), uuid.uuid4()
+    server = Server(gone)
+    keeper = keeper_of(server)
+    keeper.held_leases |= {gone, kept}
+    asyncio.run(keeper._renew_leases())
+    assert keeper.held_leases == {kept}
+    assert server.renewed == [kept]
+
+
+# which jobs there are
+
+
+def tracking(run: Any, flow_run_id: uuid.UUID | None = None, *, is_over: bool = False) -> Any:
+    abandoned: list[bool] = []
+    return SimpleNamespace(
+        job=SimpleNamespace(run=run, flow_run_id=flow_run_id or uuid.uuid4()),
+        is_over=is_over,
+        abandoned=abandoned,
+        abandon=lambda: abandoned.append(True),
+    )
+
+
+def run_named(submission_id: str) -> RunDirectory:
+    return RunDirectory(Path("/shared/runs") / submission_id)
+
+
+def test_of_the_two_jobs_of_a_retried_run_the_newer_one_is_found() -> None:
+    retried, other = uuid.uuid4(), uuid.uuid4()
+    old, new = tracking(None, retried, is_over=True), tracking(None, retried)
+    keeper = keeper_of(Server(), old, new, tracking(None, other))
+    assert keeper.find(retried) is new
+    assert keeper.find(uuid.uuid4()) is None
+
+
+def test_a_run_is_unfinished_while_any_of_its_jobs_is_not_over() -> None:
+    first, second, third = (uuid.uuid4() for _ in range(3))
+    keeper = keeper_of(
+        Server(),
+        tracking(None, first),
+        tracking(None, second, is_over=True),
+        tracking(None, third, is_over=True),
+        tracking(None, third),
+    )
+    assert keeper.unfinished() == {first, third}
+
+
+def test_claims_are_checked_once_a_run_directory_and_given_up_with_all_its_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def holds(run: RunDirectory) -> bool:
+        asked.append(run.submission_id)
+        return run.submission_id != "hblost"
+
+    monkeypatch.setattr(module, "claims_on", lambda _: SimpleNamespace(holds=holds))
+    kept = [tracking(run_named("hbkept")) for _ in range(50)]
+    lost = [tracking(run_named("hblost")) for _ in range(50)]
+    asyncio.run(keeper_of(Server(), *kept, *lost)._check_claims())
+    assert sorted(asked) == ["hbkept", "hblost"]
+    assert [tracker.abandoned for tracker in kept] == [[]] * 50
+    assert [tracker.abandoned for tracker in lost] == [[True]] * 50

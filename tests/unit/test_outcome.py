@@ -556,6 +556,48 @@ def test_a_run_that_somebody_runs_again_is_left_alone(tmp_path: Path) -> None:
     assert client.taken == []
 
 
+def after_the_end(state: State[Any], seconds: float) -> State[Any]:
+    """A state that was set so long after noon."""
+    state.timestamp = NOON + timedelta(seconds=seconds)
+    return state
+
+
+@pytest.mark.parametrize("state", [states.Pending(), states.Submitting()])
+def test_a_run_that_was_taken_again_is_not_crashed_by_its_old_job(
+    tmp_path: Path, state: State[Any]
+) -> None:
+    """The old job left no record: its node died, or it never started."""
+    client = OneFlowRun(after_the_end(state, 11))
+    settled(client, job(JobState.NODE_FAIL, ended=NOON), RunDirectory(tmp_path))
+    assert client.taken == []
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "ended"),
+    [
+        (states.Pending(), -60, NOON),
+        (states.Submitting(), -60, NOON),
+        (states.Pending(), 9, NOON),  # two clocks differ
+        (states.Pending(), 60, None),  # a job that nobody knows the end of
+        (states.Pending(name="Queued"), 60, NOON),  # told by us, and late
+        (states.Pending(name="Requeued"), 60, NOON),
+        (states.Running(), 60, NOON),
+    ],
+)
+def test_a_run_that_still_waits_for_a_job_that_is_over_is_crashed(
+    tmp_path: Path, state: State[Any], seconds: float, ended: datetime | None
+) -> None:
+    client = OneFlowRun(after_the_end(state, seconds))
+    settled(client, job(JobState.NODE_FAIL, ended=ended), RunDirectory(tmp_path))
+    assert client.taken == [("NodeFail", False)]
+
+
+def test_a_run_that_is_cancelled_after_its_job_ended_is_cancelled(tmp_path: Path) -> None:
+    client = OneFlowRun(after_the_end(states.Cancelling(), 60))
+    settled(client, job(JobState.NODE_FAIL, ended=NOON), RunDirectory(tmp_path))
+    assert client.taken == [("Cancelled", False)]
+
+
 def test_the_output_and_record_are_the_elements_own(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for element in (0, 7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
@@ -47,7 +48,14 @@ class Process:
         self.queries = 0
         self.takes = timedelta()
         self.now = START
-        self.shared = SharedAnswer(path, self._query, max_age=27.0, now=lambda: self.now)
+        self.slept: list[float] = []
+        self.shared = SharedAnswer(
+            path, self._query, max_age=27.0, now=lambda: self.now, sleep=self._sleep
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += timedelta(seconds=seconds)
 
     def _query(self) -> Mapping[JobId, JobStatus]:
         self.queries += 1
@@ -386,3 +394,58 @@ def test_a_scheduler_that_does_not_answer_is_not_hurried(path: Path) -> None:
     with pytest.raises(SchedulerUnavailable):
         second.shared.ask(moment(5))
     assert second.queries == 0
+
+
+TENTH = 2.7
+
+
+def test_one_who_wants_a_newer_answer_waits_for_a_tenth_of_its_age(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.takes = timedelta(seconds=10)
+    first.ask()
+    assert newer(second, than=10.5, at=11) == {"1_2": FULL}
+    assert second.slept == [pytest.approx(TENTH - 1)]
+
+
+def test_who_comes_later_than_that_does_not_wait(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path, FULL)
+    first.ask()
+    assert newer(second, than=2.9, at=3) == {"1_2": FULL}
+    assert sum(second.slept) == 0
+
+
+def test_who_can_use_the_known_answer_does_not_wait(path: Path) -> None:
+    first, second = Process(path, BARE), Process(path)
+    first.ask()
+    second.ask(after=1)
+    newer(second, than=0, at=1)
+    assert (second.slept, second.queries) == ([], 0)
+
+
+def test_however_many_want_a_newer_answer_a_tenth_of_its_age_lies_between_questions(
+    path: Path,
+) -> None:
+    asked_at: list[datetime] = []
+    now = START
+    queries = 0
+    for number in range(40):
+        process = Process(path, BARE)
+        newer(process, than=(now - START).total_seconds(), at=(now - START).total_seconds() + 0.01)
+        if process.queries:
+            asked_at.append(process.now)
+        queries += process.queries
+        now = process.now + timedelta(seconds=0.1 * (number % 3))
+    assert queries == len(asked_at) > 10
+    gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(asked_at)]
+    assert min(gaps) == pytest.approx(TENTH)
+
+
+def test_those_who_want_an_answer_of_the_same_moment_share_the_next_one(path: Path) -> None:
+    first = Process(path)
+    first.ask()
+    others = [Process(path, BARE) for _ in range(20)]
+    assert newer(others[0], than=1, at=1) == {"2": BARE}
+    for other in others[1:]:  # they waited for the lock meanwhile
+        assert newer(other, than=1, at=TENTH) == {"2": BARE}
+    assert sum(other.queries for other in others) == 1
+    assert [other.slept for other in others[1:]] == [[]] * 19

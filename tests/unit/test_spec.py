@@ -171,6 +171,11 @@ def test_what_is_no_warning_is_refused_by_name(value: object) -> None:
     assert refusal(warning=value).startswith(f"warning: {value!r} is not a warning signal")
 
 
+@pytest.mark.parametrize("value", ["KILL@20", "sigstop@20"])
+def test_a_warning_that_no_process_can_handle_is_refused(value: str) -> None:
+    assert "no process can handle" in refusal(warning=value)
+
+
 def test_a_warning_of_no_known_signal_is_refused_now_and_not_by_the_scheduler() -> None:
     assert refusal(warning="BANANA@120").startswith("warning: 'BANANA@120' is not a warning signal")
 

@@ -83,7 +83,7 @@ def test_what_the_site_does_not_record_is_not_called_nothing() -> None:
     usage = JobUsage(submitted=START, started=START, ended=START + timedelta(hours=1))
     text = usage_markdown(usage, job(), spec(gpus=1))
     assert row(text, "CPUs") == [NOT_RECORDED, NOT_RECORDED, ""]
-    assert row(text, "Memory") == [NOT_RECORDED, NOT_RECORDED, ""]
+    assert row(text, "Memory") == ["the site's default", NOT_RECORDED, ""]
     assert row(text, "GPUs") == ["1", NOT_RECORDED, ""]
     assert f"* Node hours: {NOT_RECORDED}" in text
     assert " 0" not in text.replace("01:00:00", "").replace("00:00:00", "")
