@@ -69,6 +69,11 @@ class Claims:
         self._worker: str | None = None
         self._ended = threading.Event()
 
+    @property
+    def id(self) -> str:
+        """Of this process, as ``living`` names it."""
+        return self._id
+
     def take(self, run: RunDirectory) -> bool:
         """Claim a submission, or find that it is this process's already.
 

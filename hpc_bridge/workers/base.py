@@ -12,9 +12,10 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
-from prefect.exceptions import Abort, InfrastructureNotFound, Pause
+from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound, Pause
 from prefect.logging import get_logger
 from prefect.states import Pending
+from prefect.types import KeyValueLabels
 from prefect.utilities.engine import propose_state
 
 from hpc_bridge.errors import CommandError, HPCBridgeError
@@ -26,7 +27,7 @@ from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
 from hpc_bridge.workers.bursts import Gatherer
 from hpc_bridge.workers.configuration import BatchJobConfiguration
-from hpc_bridge.workers.housekeeping import Housekeeping
+from hpc_bridge.workers.housekeeping import TAKEN_BY, Housekeeping
 from hpc_bridge.workers.submission import (
     JobRequest,
     connection_of,
@@ -211,6 +212,7 @@ class BatchWorker(SubmittingWorker, ABC):
         """As Prefect's, for a few runs at a time: each asks the server several times."""
         await self._resolving.acquire_on_behalf_of(flow_run.id)
         try:
+            await self._mark(flow_run.id)  # before it is taken: should this process die then
             await super()._submit_run(flow_run)
         finally:
             self._resolved(flow_run.id)
@@ -219,8 +221,14 @@ class BatchWorker(SubmittingWorker, ABC):
         with contextlib.suppress(RuntimeError):  # it is called again at the end
             self._resolving.release_on_behalf_of(flow_run_id)
 
+    async def _mark(self, flow_run_id: UUID) -> None:
+        taken_by: KeyValueLabels = {TAKEN_BY: claims_on(self._housekeeping.shared).id}
+        with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
+            await self.client.update_flow_run_labels(flow_run_id, taken_by)
+
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """As Prefect's; that a busy server does not take them is no reason to crash the run."""
+        await self._mark(flow_run_id)  # again: another worker may have tried to take it
         try:
             await super()._give_worker_labels_to_flow_run(flow_run_id)
         except httpx.HTTPError as error:

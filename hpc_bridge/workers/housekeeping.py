@@ -47,10 +47,12 @@ if TYPE_CHECKING:
 
 logger = get_logger("hpc_bridge")
 
+TAKEN_BY = "hpc-bridge.taken-by"
+"""Label of a flow run: the process that is about to submit it."""
 _STUCK = timedelta(minutes=3)
-"""A run that somebody has taken from the pool has a run directory, or a worker's label, before."""
+"""A run that a script is about to submit has a run directory long before."""
 _LABELLED = timedelta(seconds=10)
-"""Longer than a worker takes from taking a run to putting its label there."""
+"""The label may still be that of an earlier process."""
 _SWEEP_SECONDS = 86400.0
 _PAGE = 200
 
@@ -66,7 +68,7 @@ class Housekeeping:
 
     def __init__(self, worker: BatchWorker, shared: Path, interval: float) -> None:
         self._worker = worker
-        self._shared = shared
+        self.shared = shared
         self._interval = interval
         self._waiting: dict[str, Orphan] = {}
         self._foreign: set[str] = set()
@@ -80,7 +82,7 @@ class Housekeeping:
         for turn in itertools.count():
             try:
                 if turn == 0:
-                    await asyncio.to_thread(index_older_runs, self._shared)
+                    await asyncio.to_thread(index_older_runs, self.shared)
                 await self._adopt()
                 self.has_adopted.set()
                 leads = await asyncio.to_thread(self._leads)
@@ -96,7 +98,7 @@ class Housekeeping:
     async def _adopt(self) -> None:
         known = self._worker.keeper.submissions() | self._waiting.keys() | self._foreign
         found = await asyncio.to_thread(
-            lambda: list(orphans(self._shared, self._is_wanted, known=known.__contains__))
+            lambda: list(orphans(self.shared, self._is_wanted, known=known.__contains__))
         )
         self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
         # Those whose job is known need no question to a scheduler that may not answer.
@@ -200,9 +202,9 @@ class Housekeeping:
         self._worker.adopt(job)
 
     def _leads(self) -> bool:
-        folder = self._shared / "trackers" / f"pool-{self._worker.work_pool.id}"
+        folder = self.shared / "trackers" / f"pool-{self._worker.work_pool.id}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return claims_on(self._shared).take(RunDirectory(folder))
+        return claims_on(self.shared).take(RunDirectory(folder))
 
     async def _give_back(self, *, leads: bool) -> None:
         """Runs that a worker took from the pool and died with.
@@ -227,14 +229,12 @@ class Housekeeping:
                 break
         if not homeless:
             return
-        claims = claims_on(self._shared)
-        dead = await asyncio.to_thread(claims.dead_workers)
-        living = {holder.worker for holder in await asyncio.to_thread(claims.living)}
+        living = {holder.id for holder in await asyncio.to_thread(claims_on(self.shared).living)}
         submitted = await asyncio.to_thread(self._submitted)
         for run in homeless:
             if str(run.id) in submitted or run.id in submitting:
                 continue
-            if self._is_stuck(run, dead, living, leads=leads):
+            if self._is_stuck(run, living, leads=leads):
                 await self._reschedule(run)
 
     def _is_homeless(self, run: FlowRun) -> bool:
@@ -242,32 +242,28 @@ class Housekeeping:
         reference = JobReference.parse(run.infrastructure_pid)
         if reference is None:
             return run.infrastructure_pid is None
-        there = (self._shared / "runs" / reference.submission_id).is_dir()
-        return there and not (self._shared / "live" / reference.submission_id).exists()
+        there = (self.shared / "runs" / reference.submission_id).is_dir()
+        return there and not (self.shared / "live" / reference.submission_id).exists()
 
-    def _is_stuck(
-        self, run: FlowRun, dead: Collection[str], living: Collection[str | None], *, leads: bool
-    ) -> bool:
+    def _is_stuck(self, run: FlowRun, living: Collection[str], *, leads: bool) -> bool:
+        """Whether the process that has taken the run has died, or has forgotten it."""
         state = run.state
         if state is None or run.id in self._worker.submitting:
             return False
-        pool, name = self._worker.work_pool.name, run.labels.get("prefect.worker.name")
-        taken_by = f"{pool}/{name}"
         age = datetime.now(UTC) - state.timestamp
-        if name == self._worker.name:
-            # Another worker that has just taken it may not have put its own label there yet.
-            others = any(one and one.startswith(f"{pool}/") for one in living if one != taken_by)
-            return age > (_STUCK if others else _LABELLED)
+        taken_by = run.labels.get(TAKEN_BY)
+        if taken_by == claims_on(self.shared).id:
+            return age > _LABELLED
         if not leads or taken_by in living:
             return False  # it gathers runs, or its server is slow
-        return age > (_LABELLED if taken_by in dead else _STUCK)
+        return age > (_STUCK if taken_by is None else _LABELLED)
 
     def _submitted(self) -> set[str]:
         """Flow runs that have a run directory whose end is not told."""
         found: set[str] = set()
-        for path in (self._shared / "live").glob("hb*"):
+        for path in (self.shared / "live").glob("hb*"):
             try:
-                submission = RunDirectory(self._shared / "runs" / path.name).read_submission()
+                submission = RunDirectory(self.shared / "runs" / path.name).read_submission()
             except (OSError, ValueError):
                 continue
             found.update(submission["flow_runs"].values())
@@ -290,9 +286,9 @@ class Housekeeping:
         if time.monotonic() - self._swept < _SWEEP_SECONDS:
             return
         self._swept = time.monotonic()
-        await asyncio.to_thread(claims_on(self._shared).dead_workers)  # which forgets old ones
+        await asyncio.to_thread(claims_on(self.shared).dead_workers)  # which forgets old ones
         retention = load_settings().retention
         if retention is not None:
-            swept = await asyncio.to_thread(sweep, self._shared, retention)
+            swept = await asyncio.to_thread(sweep, self.shared, retention)
             if swept.count:
                 logger.info("Removed %d run directories (%d bytes)", swept.count, swept.bytes)

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.workers import housekeeping as module
-from hpc_bridge.workers.housekeeping import Housekeeping
+from hpc_bridge.workers.housekeeping import TAKEN_BY, Housekeeping
 
 
 class Worker:
@@ -38,27 +38,24 @@ def taken(by: str | None, seconds: float) -> FlowRun:
     """A run that was taken so long ago and has no job."""
     pending = states.Pending()
     pending.timestamp = datetime.now(UTC) - timedelta(seconds=seconds)
-    labels: Any = {"prefect.worker.name": by} if by else {}
+    labels: Any = {TAKEN_BY: by} if by else {}
     return FlowRun(id=uuid4(), flow_id=uuid4(), state=pending, labels=labels)
 
 
 @pytest.fixture
 def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Whether the process ``me`` gives a run back, while others live."""
     shared = prepare_shared_directory(tmp_path / "shared")
 
-    def ask(
-        run: FlowRun, living: set[str], dead: set[str] = frozenset(), *, leads: bool = True
-    ) -> bool:
+    def ask(run: FlowRun, *living: str, leads: bool = True) -> bool:
         worker = Worker(run)
 
         async def propose(client: Any, state: Any, flow_run_id: UUID) -> None:
             worker.given_back.append(flow_run_id)
             worker.states.append(state.name)
 
-        claims = SimpleNamespace(
-            dead_workers=lambda: dead,
-            living=lambda: [SimpleNamespace(worker=one) for one in living],
-        )
+        others = [SimpleNamespace(id=one) for one in ("me", *living)]
+        claims = SimpleNamespace(id="me", living=lambda: others)
         monkeypatch.setattr(module, "claims_on", lambda _: claims)
         monkeypatch.setattr(module, "propose_state", propose)
         asyncio.run(Housekeeping(worker, shared, 1.0)._give_back(leads=leads))  # type: ignore[arg-type]
@@ -69,35 +66,35 @@ def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_a_worker_started_again_gives_back_what_its_earlier_process_took(
+def test_what_this_process_has_taken_and_forgotten_is_given_back(
     given_back: Any, leads: bool
 ) -> None:
-    assert given_back(taken("first", 10), {"pool/first"}, leads=leads)
-
-
-def test_what_another_worker_may_just_have_taken_is_left_for_longer(given_back: Any) -> None:
-    both = {"pool/first", "pool/second"}
-    assert not given_back(taken("first", 10), both)
-    assert given_back(taken("first", 200), both)
+    assert given_back(taken("me", 15), leads=leads)
 
 
 def test_what_has_just_been_taken_is_not_given_back(given_back: Any) -> None:
-    assert not given_back(taken("first", 1), {"pool/first"})
+    assert not given_back(taken("me", 1))
+    assert not given_back(taken("dead", 1))
 
 
-def test_what_a_living_worker_has_taken_stays_with_it(given_back: Any) -> None:
-    assert not given_back(taken("second", 1000), {"pool/first", "pool/second"})
+def test_what_a_living_process_has_taken_stays_with_it(given_back: Any) -> None:
+    assert not given_back(taken("second", 1000), "second")
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_the_runs_of_a_dead_worker_are_given_back_by_one_alone(
+def test_what_a_dead_process_had_taken_is_given_back_by_one_alone(
     given_back: Any, leads: bool
 ) -> None:
-    assert given_back(taken("second", 10), {"pool/first"}, {"pool/second"}, leads=leads) is leads
+    assert given_back(taken("dead", 15), "second", leads=leads) is leads
+
+
+def test_what_a_script_may_be_about_to_submit_is_left_for_minutes(given_back: Any) -> None:
+    assert not given_back(taken(None, 100))
+    assert given_back(taken(None, 200))
 
 
 def test_one_that_is_being_cancelled_meanwhile_is_cancelled_instead(given_back: Any) -> None:
-    run = taken("first", 10)
+    run = taken("dead", 15)
     cancelling = states.Cancelling()
     cancelling.timestamp = datetime.now(UTC) - timedelta(seconds=30)
-    assert given_back(run.model_copy(update={"state": cancelling}), {"pool/first"})
+    assert given_back(run.model_copy(update={"state": cancelling}))
