@@ -35,6 +35,7 @@ _NOT_WHILE = {
     "node dies": {"slurmctld"},
     "slurmctld restarts": {"slurmdbd"},
     "slurmctld killed": {"slurmdbd"},
+    "slurmdbd stops": {"slurmctld"},
     "slurmdbd hangs": {"slurmctld"},
 }
 _CRASHING_NODES = ("c1", "c2")
