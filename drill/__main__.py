@@ -26,7 +26,7 @@ from drill.table import summary, table
 from hpc_bridge.cli.server import own_server
 
 _FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-# A controller that is killed may forget a job, which is taken as lost after three minutes.
+# Requeued jobs wait, and a job that nobody knows any more is taken as lost after three minutes.
 _LONG = {"calm": 420.0, "seconds_per_run": 4.0}
 _SHORT = {"calm": 100.0, "seconds_per_run": 2.5}
 _FIRST_FAULT = 8.0

@@ -77,7 +77,7 @@ class Faults:
             "kill -9 of the worker": self._kill_worker,
             "second worker": self._second_worker,
             "slurmctld restarts": self._restart_controller,
-            "slurmctld killed": lambda: self._daemon("slurmctld", "kill", "start", 1, 6),
+            "slurmctld killed": self._kill_controller,
             "slurmctld hangs": lambda: self._daemon("slurmctld", "hang", "resume", 3, 15),
             "slurmdbd stops": lambda: self._daemon("slurmdbd", "kill", "start", 4, 15),
             "slurmdbd hangs": lambda: self._daemon("slurmdbd", "hang", "resume", 4, 15),
@@ -146,6 +146,13 @@ class Faults:
         self.site.run("bash", "-c", stop)
         self._break("slurmctld", (1, 8), lambda: self.site.daemon("start", "slurmctld"))
         return True
+
+    def _kill_controller(self) -> bool:
+        """Once it has saved: what Slurm itself forgets or runs twice is not what the drill is for."""
+        if "slurmctld" in self._broken:
+            return False
+        self.site.daemon("save", "slurmctld")
+        return self._daemon("slurmctld", "kill", "start", 1, 6)
 
     def _crash_node(self) -> bool:
         node = self.random.choice(_CRASHING_NODES)

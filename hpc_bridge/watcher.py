@@ -51,6 +51,7 @@ class WatchedJob:
     latest_at: datetime | None = None
     watchers: int = 0
     absent_since: datetime | None = None
+    """Since when the queue has not had it: its id may be another job's by now."""
 
     async def over(self) -> JobStatus:
         """The terminal status; others go on waiting when this caller gives up."""
@@ -68,6 +69,7 @@ class Watcher:
     5. A job is told by id *and* name, because ids wrap.
     6. Terminal states are sticky.
     7. Who knows that something has happened may hurry it; then it asks at most ten times as often.
+    8. Records that hang, as sacct does for 45 s without its database, do not delay the queue's news.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class Watcher:
         self._jobs: dict[tuple[JobId, str], WatchedJob] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._unclear: list[WatchedJob] = []
+        self._looking_up = False
         self._hurried: datetime | None = None
 
     def watch(self, job_id: JobId, name: str, *, submitted: datetime | None = None) -> WatchedJob:
@@ -150,23 +154,54 @@ class Watcher:
     def _poll_safely(self, newer_than: datetime | None) -> bool:
         """Others wait for this thread: nothing that a file system does may end it."""
         try:
-            return self.poll(newer_than)
+            unclear = self._ask_queue(newer_than)
         except Exception:
             logger.exception("Asking for job states failed")
             return False
+        if unclear:
+            self._look_up_aside(unclear)
+        return unclear is not None
 
-    def poll(self, newer_than: datetime | None = None) -> bool:
+    def poll(self) -> bool:
         """Ask once and tell everybody; False when the scheduler gave no usable answer."""
+        unclear = self._ask_queue(None)
+        if unclear is None:
+            return False
+        self._look_up(unclear)
+        return True
+
+    def _ask_queue(self, newer_than: datetime | None) -> list[WatchedJob] | None:
+        """The jobs of which the queue does not say all; None without a usable answer."""
         try:
             answer = self._ask(newer_than)
         except HPCBridgeError as error:
             logger.warning("Job states are not known at the moment: %s", error)
-            return False
+            return None
         with self._changed:
             jobs = list(self._jobs.values())
-        unclear = [job for job in jobs if not self._told_by_queue(job, answer)]
-        self._look_up(unclear)
-        return True
+        return [job for job in jobs if not self._told_by_queue(job, answer)]
+
+    def _look_up_aside(self, unclear: list[WatchedJob]) -> None:
+        """In one thread of its own, which goes on with what became unclear meanwhile."""
+        with self._changed:
+            self._unclear = unclear
+            if self._looking_up:
+                return
+            self._looking_up = True
+        threading.Thread(target=self._look_up_all, name="hpc-bridge-records", daemon=True).start()
+
+    def _look_up_all(self) -> None:
+        while True:
+            with self._changed:
+                unclear = [job for job in self._unclear if not job.done.done()]
+                self._unclear = []
+                if not unclear:
+                    self._looking_up = False
+                    return
+            try:
+                self._look_up(unclear)
+            except Exception:  # as for the queue: others wait for this thread
+                logger.exception("Looking up job records failed")
 
     def _told_by_queue(self, job: WatchedJob, answer: Snapshot) -> bool:
         """Whether the answer says all that is wanted of the job."""
@@ -206,14 +241,15 @@ class Watcher:
     def _told_by_records(self, job: WatchedJob, record: JobStatus | None, *, read: bool) -> None:
         if record is not None and record.name != job.name:
             record = None  # ids come again
+        absent_since = job.absent_since  # which the queue's next answer may change
         if record is not None and record.state.is_terminal:
             self._tell(job, record, self._now())
-        elif job.absent_since is None:
+        elif absent_since is None:
             if job.latest is not None:  # the queue knows its end, and the records nothing better
                 self._tell(job, job.latest, self._now())
-        elif record is None and read and self._now() - job.absent_since >= self._lost_after:
+        elif record is None and read and self._now() - absent_since >= self._lost_after:
             self._tell(job, _lost(job, "neither in the queue nor in its records"), self._now())
-        elif self._now() - job.absent_since >= _GIVEN_UP_AFTER:
+        elif self._now() - absent_since >= _GIVEN_UP_AFTER:
             why = f"say {record.scheduler_state}" if record is not None else "cannot be read"
             self._tell(job, _lost(job, f"not in the queue, and its records {why}"), self._now())
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 logger = get_logger("hpc_bridge")
 
-LOGGER_NAME = "hpc_bridge"
 LOOK_SECONDS = 5.0
 CANCEL_GRACE_SECONDS = 60.0
 """The node itself gives a cancelled flow 30 s, and its children and hooks come before that."""
@@ -96,8 +95,8 @@ class Tracker:
     async def follow(self) -> State[Any] | None:
         """Until the job is over and its flow run is told; returns the state that stands.
 
-        None when the flow run has been deleted, or another process looks after the job. A job that
-        another one takes on from is followed by that one.
+        None when the flow run has been deleted, or another process looks after the job. Another job
+        that goes on with the run is followed next.
         """
         while True:
             status = await self._until_over()
@@ -171,7 +170,8 @@ class Tracker:
     async def _look(self, watched: WatchedJob) -> None:
         status = watched.latest
         if self._cancelling_since is not None:
-            await self._enforce_cancel(status)
+            if watched.absent_since is None:
+                await self._enforce_cancel(status)
         elif status is not None and watched.latest_at and status.state.is_waiting:
             await self.waiting.tell(status, watched.latest_at)
         if status is not None:

@@ -121,6 +121,9 @@ def deployment(worker: Worker) -> UUID:
 def trouble(name: str, how: str) -> Iterator[None]:
     """A daemon of Slurm hangs or is dead."""
     end = {"hang": "resume", "kill": "start"}[how]
+    if (name, how) == ("slurmctld", "kill"):
+        done = run_site_script("daemon", "save", name, *OF_SITE)
+        assert done.returncode == 0, done.stderr
     done = run_site_script("daemon", how, name, *OF_SITE)
     assert done.returncode == 0, done.stderr
     try:
@@ -309,7 +312,7 @@ def test_ends_while_the_server_is_away_are_told_afterwards(
     job = job_of(waits)
     with gate.shut():
         site.shell(f"scancel {job_of(cancelled)} {job}")
-        time.sleep(30)
+        time.sleep(30)  # many polls, in which nothing may be decided
         assert read(waits).state.is_pending()
     until_in(completes, "Completed")
     assert "exit code 3" in until_in(dies, "JobFailed").message

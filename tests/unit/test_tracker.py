@@ -36,6 +36,7 @@ class Watched:
         self.done: asyncio.Future[JobStatus] = asyncio.Future()
         self.hurried = 0
         self.latest: JobStatus | None = None
+        self.absent_since: datetime | None = None
         self.next()
 
     def next(self) -> None:
@@ -139,3 +140,25 @@ def test_a_long_wait_leaves_nothing_behind_and_ends_with_the_job(
     waiters, end = asyncio.run(wait())
     assert end is RUNNING
     assert max(waiters) == 1
+
+
+@pytest.mark.parametrize("is_absent", [False, True])
+def test_a_job_that_the_queue_does_not_have_is_not_cancelled_by_an_id_that_another_may_have(
+    tmp_path: Path, is_absent: bool
+) -> None:
+    """A controller that is killed before it has saved forgets jobs and gives their ids again."""
+    cancelled: list[bool] = []
+
+    async def cancel_job(_: object, *, only_waiting: bool) -> None:
+        cancelled.append(only_waiting)
+
+    async def look() -> None:
+        watched: Any = Watched(PRIORITY)
+        watched.absent_since = datetime.now(UTC) if is_absent else None
+        tracker = tracker_of(tmp_path, SimpleNamespace(watcher=watched))
+        tracker._keeper = SimpleNamespace(cancel_job=cancel_job)  # type: ignore[assignment]
+        tracker.cancel()
+        await tracker._look(watched)
+
+    asyncio.run(look())
+    assert cancelled == ([] if is_absent else [True])
