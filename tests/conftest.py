@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -36,6 +37,11 @@ os.environ |= {
     "HPC_BRIDGE_SCHEDULER": "local",
     "HPC_BRIDGE_SHARED_DIR": str(HOME / "shared"),
 }
+
+
+# A shell starts what it puts in the background with SIGINT ignored, which scripts would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HOME, ROOT
+from tests.embedded.local_site import Site
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +42,6 @@ def worker_pool(server: str) -> Iterator[str]:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return dict(os.environ) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
 
 
@@ -51,3 +52,17 @@ def flow_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "jobs.py").write_text((ROOT / "tests" / "flows" / "jobs.py").read_text())
     return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The embedded scheduler in a folder of its own; its jobs end with the test."""
+    site = Site(tmp_path, cpus=getattr(request, "param", 2))
+    yield site
+    live = [job for job, status in site.statuses().items() if not status.state.is_terminal]
+    if live:
+        site.cancel(*live)
+        for job in live:
+            for process in site.members(job):
+                os.kill(process, signal.SIGKILL)
+            site.end(job)

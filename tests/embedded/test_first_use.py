@@ -31,6 +31,18 @@ def echo(x: Any) -> Any:
     return x
 
 
+def python(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What a newcomer's script says, in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 class Model:
     factor = 3
 
@@ -58,14 +70,7 @@ def test_the_modules_of_a_flows_package_travel_with_it(tmp_path: Path) -> None:
         "def relative(x: int) -> int:\n"
         "    return helper(x)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", "from pkg import flows; print(flows.relative(41))"],
-        cwd=package.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python("-c", "from pkg import flows; print(flows.relative(41))", folder=package.parent)
     assert done.stdout == "42\n", done.stderr
 
 
@@ -82,13 +87,7 @@ def test_included_modules_can_be_imported_by_the_flow(tmp_path: Path) -> None:
         'if __name__ == "__main__":\n'
         "    print(late())\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "main.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python(str(tmp_path / "main.py"))
     assert done.stdout == "7\n", done.stderr
 
 
@@ -203,12 +202,6 @@ def test_a_refusal_is_short(tmp_path: Path) -> None:
         "def refused() -> None: ...\n\n"
         "refused()\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "short.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python(str(tmp_path / "short.py"))
     assert "no-such-option" in done.stderr.splitlines()[-1]
     assert done.stderr.count("File ") <= 4, done.stderr

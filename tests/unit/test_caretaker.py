@@ -15,7 +15,7 @@ from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.tracking.caretaker import Care, Caretaker
 from hpc_bridge.tracking.claims import Claims, claims_on
 from hpc_bridge.tracking.job import TrackedJob
-from tests.unit.test_adoption import a_run
+from tests.unit.orphaned_runs import a_run
 from tests.waiting import until
 
 

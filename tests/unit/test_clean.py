@@ -14,16 +14,11 @@ import pytest
 from hpc_bridge.cli import clean as module
 from hpc_bridge.cli.clean import clean, report
 from hpc_bridge.errors import ServerUnreachable
-from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
+from hpc_bridge.journal import RunDirectory, new_submission_id
 from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.tracking.retention import Swept
 
 WEEK = timedelta(days=7)
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
 
 
 @pytest.fixture

@@ -1,133 +1,42 @@
-"""A flow run goes on in one new submission after its walltime, whatever is killed meanwhile."""
+"""A flow run goes on in one new submission after its walltime."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from prefect import states
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import (
-    OrchestrationResult,
-    SetStateStatus,
-    StateAbortDetails,
-    StateAcceptDetails,
-)
+from prefect.client.schemas.objects import State
 
-from hpc_bridge.connections import connect
-from hpc_bridge.errors import SchedulerUnavailable, SharedDirectoryError, SubmissionRefused
-from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
-from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
-from hpc_bridge.node.records import WARNED, ExitRecord, write_exit_record
+from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.tracking.claims import Claims, claims_on
-from hpc_bridge.tracking.continuation import continuation
-from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
 from hpc_bridge.tracking.tracker import Tracker
-from tests.unit.fake_cluster import FakeCluster, connected
+from tests.unit.continuing import (
+    RESUBMITTING,
+    TIMEOUT,
+    WALLTIME,
+    Killed,
+    Server,
+    a_job,
+    go_on,
+    submissions,
+)
+from tests.unit.fake_cluster import FakeCluster
 
-TIMEOUT = JobStatus(JobId("7"), "hb", JobState.TIMEOUT, "TIMEOUT")
 FAILED = JobStatus(JobId("7"), "hb", JobState.FAILED, "FAILED")
 NODE_FAIL = JobStatus(JobId("7"), "hb", JobState.NODE_FAIL, "NODE_FAIL")
 CANCELLED = JobStatus(JobId("7"), "hb", JobState.CANCELLED, "CANCELLED")
-
-RESUBMITTING = states.Pending(name="Resubmitting")
-WALLTIME = states.Crashed(name="WalltimeExceeded", message=WARNED)
-
-
-class Killed(BaseException):
-    """What a process does not survive."""
-
-
-class Server:
-    """A Prefect server with one flow run."""
-
-    def __init__(self, state: State[Any] | None) -> None:
-        self.state = state
-        self.history: list[str] = []
-        self.infrastructure_pid: str | None = None
-        self.step: Callable[[str], None] = lambda _: None
-
-    async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
-        self.step("the flow run is read")
-        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=self.state)
-
-    async def set_flow_run_state(
-        self, flow_run_id: UUID, state: State[Any], force: bool = False
-    ) -> OrchestrationResult[Any]:
-        """Of the server's rules those about Pending."""
-        self.step("before a state is set")
-        before = self.state
-        moves = before is not None and before.is_pending() and before.name != state.name
-        if not (force or moves):
-            details = StateAbortDetails(reason="no")
-            return OrchestrationResult(state=None, status=SetStateStatus.ABORT, details=details)
-        self.state = state
-        self.history.append(str(state.name))
-        self.step("after a state is set")
-        accepted = StateAcceptDetails()
-        return OrchestrationResult(state=state, status=SetStateStatus.ACCEPT, details=accepted)
-
-    async def update_flow_run(self, flow_run_id: UUID, infrastructure_pid: str) -> None:
-        self.step("before the job is noted on the run")
-        self.infrastructure_pid = infrastructure_pid
-        self.step("after the job is noted on the run")
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
-
-
-@pytest.fixture
-def cluster(shared: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    return connected(shared, monkeypatch)
-
-
-def a_job(
-    shared: Path, *, elements: int = 1, element: int = 0, earlier: int = 0, **spec: Any
-) -> TrackedJob:
-    """A job that has run, of a flow that asked to go on."""
-    asked = {"on_walltime": "resubmit", "max_resubmissions": 3, "walltime": "1h"} | spec
-    run = RunDirectory.create(shared, new_submission_id(time.time() - 3600))
-    claims_on(shared).take(run)
-    run.write("job.sh", f"#!/bin/sh\n#SBATCH --job-name={run.submission_id}\n".encode())
-    run.write("env", b"A=1\0")
-    for number in range(elements):
-        run.element(number)
-        run.write(f"{number}/bundle.json", b"{}")
-    run.write_submission(
-        {
-            "submission": run.submission_id,
-            "flow_runs": {str(number): str(uuid4()) for number in range(elements)},
-            "work_pool": "pool",
-            "scheduler": "slurm",
-            "spec": JobSpec(name=run.submission_id, **asked).model_dump(mode="json"),
-            "resubmissions": earlier,
-            "job_id": "7",
-        }
-    )
-    jobs = tracked_jobs(run, connect("slurm", shared, 30.0))
-    return next(job for job in jobs if job.element == element)
 
 
 def exit_record(job: TrackedJob, **what: Any) -> None:
     folder = job.run.element(job.element) / "0"
     folder.mkdir()
     write_exit_record(folder / "exit.json", ExitRecord(**what))
-
-
-def go_on(server: Server, job: TrackedJob, status: JobStatus = TIMEOUT) -> TrackedJob | None:
-    return asyncio.run(continuation(server, job, status))  # type: ignore[arg-type]
-
-
-def submissions(shared: Path) -> int:
-    return len(list((shared / "runs").iterdir()))
 
 
 # it goes on
@@ -330,133 +239,3 @@ def test_a_run_that_was_decided_about_after_a_crash_does_not_go_on(
     server.step, server.state = lambda _: None, state
     assert go_on(server, job) is None
     assert (server.state, cluster.scripts, submissions(shared)) == (state, [], 1)
-
-
-# refused
-
-
-def test_a_refusal_is_the_runs_end_with_the_schedulers_words(
-    shared: Path, cluster: FakeCluster
-) -> None:
-    job, server = a_job(shared), Server(RESUBMITTING)
-    cluster.refusal = SubmissionRefused("Slurm refused the job: Invalid account")
-    for _ in range(2):
-        assert go_on(server, job) is None
-        assert server.state is not None
-        assert (server.state.type.value, server.state.name) == ("CRASHED", "WalltimeExceeded")
-        assert server.state.message == (
-            "Job 7 had too little walltime. Resubmission 1 of at most 3 after the walltime."
-            " It was refused: Slurm refused the job: Invalid account"
-        )
-        assert {path.name for path in (shared / "live").iterdir()} == {job.run.submission_id}
-    assert submissions(shared) == 2
-
-
-def test_a_refusal_is_not_said_of_a_run_that_was_cancelled_meanwhile(
-    shared: Path, cluster: FakeCluster
-) -> None:
-    job, server = a_job(shared), Server(RESUBMITTING)
-    cluster.refusal = SubmissionRefused("Invalid account")
-
-    def cancelled(_: str) -> None:
-        server.state = states.Cancelled()
-
-    cluster.step = cancelled
-    assert go_on(server, job) is None
-    assert server.state is not None
-    assert server.state.is_cancelled()
-
-
-def test_what_was_refused_once_and_taken_later_is_live(shared: Path, cluster: FakeCluster) -> None:
-    job, server = a_job(shared), Server(RESUBMITTING)
-    cluster.refusal = SubmissionRefused("The partition is down")
-    go_on(server, job)
-    cluster.refusal = None
-    following = go_on(server, job)
-    assert following is not None
-    assert (shared / "live" / following.run.submission_id).exists()
-
-
-@pytest.mark.parametrize(
-    "error", [SchedulerUnavailable("down"), SharedDirectoryError("the shared directory is full")]
-)
-def test_what_cannot_be_submitted_now_is_submitted_later(
-    shared: Path, cluster: FakeCluster, error: Exception
-) -> None:
-    job, server = a_job(shared), Server(WALLTIME)
-    cluster.refusal = error
-    for _ in range(2):
-        with pytest.raises(type(error)):
-            go_on(server, job)
-        assert server.state is not None
-        assert server.state.name == "Resubmitting"
-    cluster.refusal = None
-    following = go_on(server, job)
-    assert following is not None
-    assert submissions(shared) == 2
-    assert (shared / "live" / following.run.submission_id).exists()
-
-
-# killed at any moment
-
-
-class Clock:
-    """Kills at the given step; each thing that leaves the process is one."""
-
-    def __init__(self, last: int) -> None:
-        self.left = last
-        self.happened: list[str] = []
-
-    def __call__(self, what: str) -> None:
-        self.happened.append(what)
-        self.left -= 1
-        if self.left == 0:
-            raise Killed(what)
-
-
-@pytest.mark.parametrize("forgets", [False, True], ids=["queued", "ended"])
-def test_killed_at_any_step_and_repeated_it_makes_one_submission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgets: bool
-) -> None:
-    write = RunDirectory.write
-    steps: list[str] = []
-    for last in range(1, 100):
-        shared = prepare_shared_directory(tmp_path / str(last))
-        cluster, server, job = connected(shared, monkeypatch), Server(WALLTIME), a_job(shared)
-        clock = Clock(last)
-
-        def slow_write(run: RunDirectory, name: str, content: bytes, clock: Clock = clock) -> None:
-            clock(f"before {name} is written")
-            write(run, name, content)
-            clock(f"after {name} is written")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(RunDirectory, "write", slow_write)
-            server.step = cluster.step = clock
-            try:
-                go_on(server, job)
-            except Killed as killed:
-                steps.append(str(killed))
-            else:
-                break
-        server.step = cluster.step = lambda _: None
-        if forgets:
-            cluster.ended()
-        settled = job.run.settled()
-        if settled is None:
-            following = go_on(server, job)
-            assert following is not None, steps[-1]
-            settled = job.run.settled()
-            assert following.job_id == JobId("100"), steps[-1]
-        assert len(cluster.scripts) == 1, steps[-1]
-        assert submissions(shared) == 2, steps[-1]
-        assert settled is not None
-        run = RunDirectory(shared / "runs" / settled["continued"])
-        assert run.read_submission()["job_id"] == "100", steps[-1]
-        assert (shared / "live" / run.submission_id).exists(), steps[-1]
-        assert server.state is not None
-        assert server.state.name == "Queued", steps[-1]
-    else:
-        raise AssertionError("it never came to its end")
-    assert steps.index("after 0/continued.json is written") < steps.index("before the submission")
-    assert len(steps) > 15

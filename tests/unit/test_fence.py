@@ -69,7 +69,9 @@ def test_a_shared_directory_that_hangs_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("submission", "gone"), [(OWN, False), (EARLIER, False), (LATER, True)], ids=str
+    ("submission", "gone"),
+    [(OWN, False), (EARLIER, False), (LATER, True)],
+    ids=["own", "earlier", "later"],
 )
 def test_a_later_submission_of_the_flow_run_takes_over(
     tmp_path: Path, submission: str, gone: bool

@@ -12,20 +12,16 @@ import httpx
 import pytest
 from prefect import states
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.responses import (
-    OrchestrationResult,
-    SetStateStatus,
-    StateAcceptDetails,
-)
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus, StateAcceptDetails
 from prefect.exceptions import ObjectNotFound
 
 from hpc_bridge.errors import BundleError, HPCBridgeError, SchedulerUnavailable, SubmissionRefused
 from hpc_bridge.jobs import JobId, JobState, JobStatus
-from hpc_bridge.journal import RunDirectory, prepare_shared_directory
+from hpc_bridge.journal import RunDirectory
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers.housekeeping import Housekeeping
-from tests.unit.fake_cluster import FakeCluster, connected
-from tests.unit.test_adoption import a_run, attempt
+from tests.unit.fake_cluster import FakeCluster
+from tests.unit.orphaned_runs import a_run, attempt
 
 
 class Worker:
@@ -76,16 +72,6 @@ class Worker:
         self.states[flow_run_id] = state
         accepted = StateAcceptDetails()
         return OrchestrationResult(state=state, status=SetStateStatus.ACCEPT, details=accepted)
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
-
-
-@pytest.fixture
-def cluster(shared: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    return connected(shared, monkeypatch)
 
 
 @pytest.fixture

@@ -15,17 +15,12 @@ from hpc_bridge.cli import jobs as module
 from hpc_bridge.cli.jobs import aligned, job_lines, list_jobs
 from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
-from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
+from hpc_bridge.journal import RunDirectory, new_submission_id
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.settings import load_settings
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAMES: dict[UUID, str] = {}
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from hpc_bridge.errors import RunNotFound
-from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
+from hpc_bridge.journal import RunDirectory, new_submission_id
 from hpc_bridge.tracking.lookup import NamedRun, find_run, submissions
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
 
 
 def a_run(shared: Path, job_id: str, *flow_runs: UUID, at: float = 1.8e9) -> RunDirectory:

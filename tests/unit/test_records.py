@@ -76,3 +76,35 @@ def test_a_disk_that_fails_leaves_the_earlier_record(
     with pytest.raises(OSError, match="input/output"):
         write_exit_record(path, ExitRecord())
     assert read_exit_record(path) == RECORD
+
+
+def test_every_field_of_a_record_survives_its_file(tmp_path: Path) -> None:
+    record = ExitRecord(
+        job_id="42",
+        node="c1",
+        stage="flow",
+        exit_code=137,
+        signal=9,
+        cause="WalltimeExceeded",
+        message='line\n"two" ü',
+        flow_state="CRASHED",
+        terminated=True,
+        started="2026-11-21T05:00:00+00:00",
+        ended="2026-11-21T05:00:01+00:00",
+    )
+    path = tmp_path / "exit.json"
+    write_exit_record(path, record)
+    assert read_exit_record(path) == record
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_fields_of_a_newer_version_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "exit.json"
+    path.write_text(json.dumps({"format": 2, "exit_code": 3, "peak_memory": 17}))
+    assert read_exit_record(path) == ExitRecord(format=2, exit_code=3)
+
+
+def test_fields_that_are_missing_have_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "exit.json"
+    path.write_text("{}")
+    assert read_exit_record(path) == ExitRecord()

@@ -11,7 +11,7 @@ from hpc_bridge.journal import new_submission_id
 from hpc_bridge.reference import JobReference
 
 MOMENT = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
-NAME = new_submission_id(MOMENT.timestamp())
+NAME = new_submission_id(MOMENT.timestamp())[:9] + "abcdef"  # the rest is drawn by lot
 
 
 @pytest.mark.parametrize("job", ["12", "12_3", "12.pbs-server"])

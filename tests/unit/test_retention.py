@@ -16,15 +16,10 @@ from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.storage.bundle import BundleStore, Packed
 from hpc_bridge.tracking import retention
 from hpc_bridge.tracking.retention import Swept, sweep
+from tests.unit.restrictions import NOBODY, as_nobody
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MONTH = timedelta(days=30)
-NOBODY = 65534
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
 
 
 def age(path: Path, days: float) -> None:
@@ -67,17 +62,12 @@ def a_bundle(shared: Path, days: float = 31) -> Path:
 @contextmanager
 def as_an_ordinary_user(place: Path) -> Iterator[None]:
     """Modes of files do not bind root."""
-    if os.geteuid() != 0:
+    if os.geteuid() == 0:
+        for folder, _, names in os.walk(place):
+            for name in (*names, "."):
+                os.chown(Path(folder) / name, NOBODY, -1)
+    with as_nobody():
         yield
-        return
-    for folder, _, names in os.walk(place):
-        for name in (*names, "."):
-            os.chown(Path(folder) / name, NOBODY, -1)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def swept(shared: Path, **options: object) -> Swept:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ import pytest
 from hpc_bridge.cli.service import scrontab_entry, systemd_unit
 from hpc_bridge.errors import InvalidJobSpec
 
+SHARED = Path("/shared/50%")
 ODD = "we\"ird $HOME `id` 50% \\x 'quoted'"
 
 
 def entry(pool: str = "slurm-me", **options: str | None) -> str:
     given = {"partition": None, "account": None, "walltime": "1d", **options}
-    return scrontab_entry(pool, given.pop("name", None), Path("/shared/50%"), **given)  # type: ignore[arg-type]
+    return scrontab_entry(pool, given.pop("name", None), SHARED, **given)  # type: ignore[arg-type]
 
 
 def line(text: str, start: str) -> str:
@@ -70,7 +72,7 @@ def test_two_workers_of_a_pool_wait_for_each_other_in_scrontab() -> None:
         "#SCRON --account=lab",
         "#SCRON --time=12:00:00",
         "#SCRON --open-mode=append",
-        "#SCRON --output=/shared/50%%/worker-slurm-me.log",
+        f"#SCRON --output={SHARED.parent}/50%%/worker-slurm-me.log",
     ):
         assert option in options
 
@@ -80,11 +82,16 @@ def test_what_is_not_asked_for_is_left_to_the_cluster() -> None:
     assert "--account" not in entry()
 
 
-@pytest.mark.parametrize("text", [systemd_unit("p", None), entry()])
-def test_no_secret_is_in_the_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("write", [lambda: systemd_unit("p", None), entry])
+def test_no_secret_is_in_the_text(
+    write: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_API_URL"):
+        monkeypatch.setenv(name, "a-secret-of-this-test")
+    text = write()
     assert "worker.env" in text
     assert "PREFECT_API_KEY='...'" in text
-    assert os.environ["PREFECT_API_URL"] not in text
+    assert "a-secret-of-this-test" not in text
 
 
 @pytest.mark.parametrize("make", [systemd_unit, lambda pool, name: entry(pool, name=name)])

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.jobs.reasons import Clears
 from hpc_bridge.schedulers.base import Answer
-from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.schedulers.slurm_reasons import explain
-
-SLURM = SlurmScheduler()
-CAPTURES = Path(__file__).parents[1] / "data" / "slurm"
-VERSIONS = sorted(folder.name for folder in CAPTURES.iterdir() if folder.is_dir())
+from tests.unit.slurm_answers import CAPTURES, SLURM, VERSIONS
 
 
 def named(words: str) -> list[str]:

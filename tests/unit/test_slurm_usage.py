@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from hpc_bridge.jobs import JobId
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.base import Answer
-from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.schedulers.slurm_usage import FIELDS
+from tests.unit.slurm_answers import CAPTURES, SLURM, each_version
 
-SLURM = SlurmScheduler()
-CAPTURES = Path(__file__).parents[1] / "data" / "slurm"
-VERSIONS = sorted(folder.name for folder in CAPTURES.iterdir() if folder.is_dir())
 IDS = {
     "srun": "30",
     "short": "31",
@@ -29,8 +25,6 @@ IDS = {
     "killed": "38",
     "cancelled while held": "39",
 }
-
-each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
 def captured(version: str) -> dict[str, JobUsage]:

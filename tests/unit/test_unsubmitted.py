@@ -19,10 +19,9 @@ from prefect.client.schemas.responses import (
 from prefect.exceptions import ObjectNotFound
 
 from hpc_bridge.errors import SubmissionRefused
-from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.tracking.adoption import Orphan
 from hpc_bridge.tracking.unsubmitted import flow_runs_of, give_up, may_submit, refuse
-from tests.unit.test_adoption import a_run
+from tests.unit.orphaned_runs import a_run
 
 LIVE = states.Pending()
 ENDED = states.Failed()
@@ -58,11 +57,6 @@ class Server:
         self.told.append((list(self.states).index(flow_run_id), state.name, state.message))
         accepted = StateAcceptDetails()
         return OrchestrationResult(state=state, status=SetStateStatus.ACCEPT, details=accepted)
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    return prepare_shared_directory(tmp_path / "shared")
 
 
 def orphan_of(shared: Path, *known: State[Any] | None, **what: Any) -> tuple[Orphan, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
+from hpc_bridge.jobs import JobState, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.tracking.explanation import used
 from hpc_bridge.tracking.usage import NOT_RECORDED, usage_markdown
+from tests.unit.ended_jobs import job, spec
 
 START = datetime(2026, 11, 21, 5, tzinfo=UTC)
 WHOLE = JobUsage(
@@ -27,14 +28,6 @@ WHOLE = JobUsage(
     max_gpu_memory=2048,
     energy_joules=3_600_000,
 )
-
-
-def job(state: JobState = JobState.COMPLETED, **known: Any) -> JobStatus:
-    return JobStatus(JobId("42"), "hb", state, state.value, **known)
-
-
-def spec(**asked: Any) -> JobSpec:
-    return JobSpec(name="hb", **asked)
 
 
 def row(markdown: str, title: str) -> list[str]:
@@ -121,16 +114,7 @@ def advice(usage: JobUsage, status: JobStatus) -> list[str]:
 
 
 def test_who_asked_for_much_and_used_little_is_told() -> None:
-    usage = JobUsage(
-        started=START,
-        ended=START + timedelta(hours=1),
-        cpus=8,
-        cpu_seconds=3600.0,
-        memory=16384,
-        max_memory=512,
-        gpus=1,
-        gpu_utilisation=2.0,
-    )
+    usage = replace(WHOLE, cpu_seconds=3600.0, gpu_utilisation=2.0)
     memory, cpus, gpus = advice(usage, job())
     assert memory.startswith("It used 3 % of 16G of memory")
     assert cpus.startswith("It kept 12 % of 8 CPUs busy")
