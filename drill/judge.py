@@ -18,6 +18,7 @@ _BY_SCHEDULER = {
 }
 _BY_FLOW = {"COMPLETED": "Completed", "FAILED": "Failed", "CANCELLED": "Cancelled"}
 _FINAL_TYPES = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_UNRECORDED = "unrecorded"
 _CANCELS = frozenset({"cancel", "scancel"})
 
 
@@ -67,6 +68,9 @@ class Evidence:
     rows: Sequence[JobRow] = ()
     attempts: Sequence[Attempt] = ()
     lines: Sequence[Line] = ()
+    submitted: bool = False
+    """Whether its run directory knows a job. Accounting loses jobs whose news wait in the memory of a
+    controller that is killed; then there is no row."""
 
     def of(self, what: str) -> list[Line]:
         """The flow's lines of one sort."""
@@ -106,13 +110,13 @@ def judge(run: Evidence) -> Verdict:
 
 def expected_ends(run: Evidence) -> frozenset[str]:
     """Names of the states that are right; empty when nothing can be."""
-    if not run.rows:
+    if not run.rows and not run.submitted:
         # Only a run that was cancelled before it was submitted needs no job.
         return frozenset({"Cancelled"} if "cancel" in run.faults else ())
     natural = KINDS[run.kind].end
     newest = max(run.attempts, key=lambda a: (a.submission, a.number), default=None)
     told = _BY_FLOW.get(newest.flow_state or "") if newest is not None else None
-    by_scheduler = run.rows[-1].state
+    by_scheduler = run.rows[-1].state if run.rows else _UNRECORDED
     if told in ("Completed", "Failed"):
         return frozenset({told}) & {natural}
     if told == "Cancelled":
@@ -125,6 +129,8 @@ def expected_ends(run: Evidence) -> frozenset[str]:
             ends.add(natural)  # had crashed by itself before
     elif by_scheduler in ("COMPLETED", "FAILED"):
         ends = {natural}
+    elif by_scheduler == _UNRECORDED:
+        ends = {"Cancelled", natural} if "scancel" in run.faults else {natural, "Lost"}
     else:  # the records end before the job does: the scheduler has forgotten it
         ends = {"Lost"}
     if "cancel" in run.faults:

@@ -125,6 +125,7 @@ def gather(
                 [row for element in own for _, row in rows if _is_of(row, element)],
                 [attempt for element in own for attempt in element.attempts],
                 lines.get(flow_run, []),
+                submitted=any(element.job is not None for element in own),
             )
         )
     return evidence

@@ -40,7 +40,7 @@ def _line(run: Evidence, verdict: Verdict) -> tuple[str, ...]:
         hits,
         str(len({row.submission for row in run.rows})),
         str(len(run.of("start"))),
-        run.rows[-1].state if run.rows else "none",
+        run.rows[-1].state if run.rows else "unrecorded" if run.submitted else "none",
         " or ".join(sorted(verdict.expected)) or "nothing",
         run.state_name,
         str(len(run.of("effect"))),
@@ -59,6 +59,7 @@ def summary(results: Sequence[tuple[Evidence, Verdict]], faults: Mapping[str, in
         f"flow runs: {len(results)}: {_counted(states)}",
         f"jobs started {sum(len(run.rows) for run, _ in results)} times,"
         f" flows {sum(len(run.of('start')) for run, _ in results)} times",
+        f"the accounting has lost the jobs of {sum(r.submitted and not r.rows for r, _ in results)}",
         f"effects: {effects} flow runs have theirs, {sum(v.cut for _, v in results)} cut from their"
         " report by an end from outside",
         f"wrong: {len(wrong)}, lost: {words.count('lost:')}, doubled: {words.count('doubled:')}",

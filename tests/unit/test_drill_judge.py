@@ -51,6 +51,15 @@ CANCELLED = {"state_type": "CANCELLED", "state_name": "Cancelled"}
 
 RIGHT = {
     "nothing hit it": evidence(),
+    "accounting has lost its job": evidence(rows=[], submitted=True),
+    "accounting has lost its job, which was cancelled": evidence(
+        **CANCELLED,
+        rows=[],
+        submitted=True,
+        faults=["scancel"],
+        attempts=[Attempt(A, 0, "")],
+        lines=[line("start")],
+    ),
     "its flow failed": evidence(
         kind="raises",
         state_type="FAILED",
@@ -114,6 +123,9 @@ WRONG = {
         **CANCELLED, rows=[row("CANCELLED")], attempts=[Attempt(A, 0, "")], lines=[line("start")]
     ),
     "is Completed": evidence(rows=[]),
+    "is Failed": evidence(
+        state_type="FAILED", state_name="Failed", rows=[], submitted=True, lines=[line("start")]
+    ),
     "is NodeFail": crashed("NodeFail", rows=[row("TIMEOUT")]),
     "is Lost": crashed("Lost", rows=[row("CANCELLED")], faults=["scancel"]),
     "is Failed": evidence(
