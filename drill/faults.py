@@ -148,7 +148,7 @@ class Faults:
         return True
 
     def _kill_controller(self) -> bool:
-        """Once it has saved: what Slurm itself forgets or runs twice is not what the drill is for."""
+        """Once it has saved: what Slurm itself forgets is not what the drill is for."""
         if "slurmctld" in self._broken:
             return False
         self.site.daemon("save", "slurmctld")

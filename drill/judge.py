@@ -69,8 +69,8 @@ class Evidence:
     attempts: Sequence[Attempt] = ()
     lines: Sequence[Line] = ()
     submitted: bool = False
-    """Whether its run directory knows a job. Accounting loses jobs whose news wait in the memory of a
-    controller that is killed; then there is no row."""
+    """Whether its run directory knows a job. Accounting never hears of one whose news wait in the
+    memory of a controller that is killed; then there is no row."""
 
     def of(self, what: str) -> list[Line]:
         """The flow's lines of one sort."""

@@ -53,13 +53,14 @@ def summary(results: Sequence[tuple[Evidence, Verdict]], faults: Mapping[str, in
     states = Counter(run.state_name for run, _ in results)
     effects = sum(bool(run.of("effect")) for run, _ in results)
     wrong = [verdict for _, verdict in results if verdict.problems]
+    unrecorded = sum(run.submitted and not run.rows for run, _ in results)
     words = " ".join(problem for verdict in wrong for problem in verdict.problems)
     lines = [
         f"faults: {_counted(faults)}",
         f"flow runs: {len(results)}: {_counted(states)}",
         f"jobs started {sum(len(run.rows) for run, _ in results)} times,"
         f" flows {sum(len(run.of('start')) for run, _ in results)} times",
-        f"the accounting has lost the jobs of {sum(r.submitted and not r.rows for r, _ in results)}",
+        f"jobs that the accounting has lost: {unrecorded}",
         f"effects: {effects} flow runs have theirs, {sum(v.cut for _, v in results)} cut from their"
         " report by an end from outside",
         f"wrong: {len(wrong)}, lost: {words.count('lost:')}, doubled: {words.count('doubled:')}",

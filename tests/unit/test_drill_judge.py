@@ -123,10 +123,8 @@ WRONG = {
         **CANCELLED, rows=[row("CANCELLED")], attempts=[Attempt(A, 0, "")], lines=[line("start")]
     ),
     "is Completed": evidence(rows=[]),
-    "is Failed": evidence(
-        state_type="FAILED", state_name="Failed", rows=[], submitted=True, lines=[line("start")]
-    ),
     "is NodeFail": crashed("NodeFail", rows=[row("TIMEOUT")]),
+    "is TimedOut": crashed("TimedOut", rows=[], submitted=True),
     "is Lost": crashed("Lost", rows=[row("CANCELLED")], faults=["scancel"]),
     "is Failed": evidence(
         state_type="FAILED",
