@@ -7,8 +7,9 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from hpc_bridge.errors import (
     CommandTimeout,
@@ -18,8 +19,11 @@ from hpc_bridge.errors import (
 )
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
-from hpc_bridge.schedulers.base import Answer, Queue, Scheduler, newest_first
+from hpc_bridge.schedulers.base import Answer, Demand, Queue, Scheduler, newest_first
 from hpc_bridge.transports.base import Transport
+
+if TYPE_CHECKING:
+    from hpc_bridge.admission import Admission
 
 # Slurm's own clients give up after about 10 s when the controller hangs.
 COMMAND_TIMEOUT = 60.0
@@ -34,15 +38,31 @@ class Cluster:
     1. ``submit`` is idempotent by name: after any doubt the name is looked up before a second try.
     2. A query that fails raises; it is never an empty answer.
     3. ``counters`` counts the commands that were run, by kind.
+    4. Without ``has_accounting`` the records are never asked, as if they knew of no job; without
+       ``has_arrays`` there are no job arrays.
+    5. With an ``admission``, a submission waits for its turn, or is one job too many.
     """
 
     def __init__(
-        self, scheduler: Scheduler, transport: Transport, *, timeout: float = COMMAND_TIMEOUT
+        self,
+        scheduler: Scheduler,
+        transport: Transport,
+        *,
+        timeout: float = COMMAND_TIMEOUT,
+        has_accounting: bool = True,
+        has_arrays: bool = True,
+        admission: Admission | None = None,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``count`` is told the kind of every command."""
         self.scheduler = scheduler
         self.transport = transport
+        self.has_accounting = has_accounting
+        self.has_arrays = has_arrays and scheduler.supports_arrays
+        self.admission = admission
         self.counters: Counter[str] = Counter()
         self._timeout = timeout
+        self._count = count
         self._counting = threading.Lock()
         self._user: str | None = None
         self._array_limit = (1, -math.inf)
@@ -58,9 +78,16 @@ class Cluster:
     def submit(self, script: str, name: str) -> JobId:
         """Submit ``script``, whose job name is ``name``, at most once.
 
-        Raises SubmissionRefused with the scheduler's words, CommandNotFound, or, when the scheduler
-        does not answer and so whether there is a job is unknown, SchedulerUnavailable.
+        Raises SubmissionRefused with the scheduler's words, CommandNotFound, TooManyJobs, or, when
+        the scheduler does not answer and so whether there is a job is unknown,
+        SchedulerUnavailable.
         """
+        if self.admission is None:
+            return self._submit(script, name)
+        with self.admission.admitted(name, self.scheduler.job_count(script)):
+            return self._submit(script, name)
+
+    def _submit(self, script: str, name: str) -> JobId:
         try:
             return self.scheduler.parse_submit(
                 self._run("submit", self.scheduler.submit_command(name), stdin=script.encode())
@@ -84,17 +111,19 @@ class Cluster:
     def array_limit(self) -> int:
         """The largest number of elements of a job array; 1 where there are none.
 
-        Asked once; 1 for the next minute when the scheduler does not say.
+        Asked once; 1 for the next minute when the scheduler does not say. Never more than the jobs
+        that may be live, since a larger array could never be submitted.
         """
         with self._asking_for_array_limit:
             limit, good_until = self._array_limit
             if time.monotonic() >= good_until:
                 limit, good_until = self._ask_for_array_limit()
                 self._array_limit = limit, good_until
-        return limit
+        live_jobs = self.admission.live_jobs if self.admission is not None else None
+        return limit if live_jobs is None else min(limit, live_jobs)
 
     def _ask_for_array_limit(self) -> tuple[int, float]:
-        if not self.scheduler.supports_arrays:
+        if not self.has_arrays:
             return 1, math.inf
         try:
             answer = self._run("limits", self.scheduler.array_limit_command())
@@ -110,12 +139,16 @@ class Cluster:
 
     def history(self, jobs: Collection[JobId], since: datetime) -> dict[JobId, JobStatus]:
         """The scheduler's records of ``jobs`` that were active after ``since``, by one command."""
+        if not self.has_accounting:
+            return {}
         command = self.scheduler.history_command(jobs, self.user, since)
         found = self.scheduler.parse_history(self._run("history", command))
         return found | self.scheduler.without_record(jobs, found)
 
     def usage(self, jobs: Collection[JobId], since: datetime) -> dict[JobId, JobUsage]:
         """What ``jobs``, active after ``since``, were given and used, by one command."""
+        if not self.has_accounting:
+            return {}
         command = self.scheduler.usage_command(jobs, self.user, since)
         return self.scheduler.parse_usage(self._run("usage", command))
 
@@ -134,6 +167,8 @@ class Cluster:
 
         They also know jobs that have left the queue.
         """
+        if not self.has_accounting:
+            return []
         command = self.scheduler.find_history_command(name, self.user, since)
         return newest_first(self.scheduler.parse_history(self._run("history", command)).values())
 
@@ -141,9 +176,14 @@ class Cluster:
         """Partitions or queues by name."""
         return self.scheduler.parse_queues(self._run("queues", self.scheduler.queue_command()))
 
+    def demand(self) -> Mapping[str, Demand]:
+        """What waits and runs in each queue, of all users."""
+        return self.scheduler.parse_demand(self._run("demand", self.scheduler.demand_command()))
+
     def _run(self, kind: str, argv: Sequence[str], *, stdin: bytes = b"") -> Answer:
         with self._counting:
             self.counters[kind] += 1
+        self._count(kind)
         done = self.transport.run(
             argv, stdin=stdin, timeout=self._timeout, unset=self.scheduler.leaked_variables
         )

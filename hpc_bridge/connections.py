@@ -2,23 +2,85 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
-import stat
-import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
+from hpc_bridge import load
+from hpc_bridge.admission import Admission
 from hpc_bridge.cluster import Cluster
-from hpc_bridge.errors import NotOwned
-from hpc_bridge.schedulers.base import Scheduler
+from hpc_bridge.errors import SettingsError
+from hpc_bridge.machine_files import machine_folder
+from hpc_bridge.schedulers.base import Commands, Scheduler
 from hpc_bridge.schedulers.local import LocalScheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.settings import SchedulerName
 from hpc_bridge.shared_answer import SharedAnswer
 from hpc_bridge.transports.local import LocalTransport
 from hpc_bridge.watcher import Watcher
+
+if TYPE_CHECKING:
+    from hpc_bridge.sites.profile import SiteProfile
+
+
+_AS_ON_PATH = Commands()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """What a site's profile says of how its scheduler is asked; equal ones share a connection.
+
+    A submission keeps them in its journal: ``submission.json`` has the site's name as ``site`` and
+    ``stored()`` as ``cluster_options``, for whoever adopts it (``tracking.reconnecting``).
+    """
+
+    commands: Commands = _AS_ON_PATH
+    cluster: str | None = None
+    accounting: bool = True
+    arrays: bool = True
+    submissions_per_minute: int | None = None
+    live_jobs: int | None = None
+    shortest_poll_interval: float | None = None
+
+    @classmethod
+    def of(cls, profile: SiteProfile) -> Self:
+        """Those of a profile."""
+        part = profile.scheduler
+        return cls(
+            Commands.of(part.commands),
+            part.cluster,
+            part.accounting,
+            part.arrays,
+            part.submissions_per_minute,
+            part.live_jobs,
+            part.shortest_poll_interval,
+        )
+
+    def stored(self) -> dict[str, Any]:
+        """For JSON: those that differ from the defaults."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["commands"] = dict(self.commands.instead)
+        default: dict[str, Any] = {
+            **dict.fromkeys(fields),
+            "commands": {},
+            "accounting": True,
+            "arrays": True,
+        }
+        return {name: value for name, value in fields.items() if value != default[name]}
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """What ``stored`` wrote, of that what this version knows."""
+        known = {field.name for field in dataclasses.fields(cls)} - {"commands"}
+        fields = {name: value for name, value in stored.items() if name in known}
+        return cls(Commands.of(stored.get("commands", {})), **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +91,79 @@ class Connection:
     watcher: Watcher
     poll_interval: float
     """Seconds between two status commands."""
+    options: ClusterOptions = ClusterOptions()
+    place: str = ""
+    """Tells the cluster from others, for ``load.recent``."""
 
 
-_connections: dict[tuple[str, Path, float], Connection] = {}
+NO_OPTIONS = ClusterOptions()
+_connections: dict[tuple[str, Path, float, ClusterOptions], Connection] = {}
 _connecting = threading.Lock()
 
 
-def connect(scheduler: SchedulerName, shared: Path, poll_interval: float) -> Connection:
-    """The process's connection to a scheduler, made on first use."""
-    key = (scheduler, shared, poll_interval)
+def connect(
+    scheduler: SchedulerName,
+    shared: Path,
+    poll_interval: float,
+    options: ClusterOptions = NO_OPTIONS,
+) -> Connection:
+    """The process's connection to a scheduler, made on first use.
+
+    ``options`` are the site's (``ClusterOptions.of``); a ``poll_interval`` below its floor is
+    raised to it. Raises SettingsError for options that the scheduler cannot follow.
+    """
+    poll_interval = max(poll_interval, options.shortest_poll_interval or 0.0)
+    key = (scheduler, shared, poll_interval, options)
     with _connecting:
         if key not in _connections:
-            cluster = Cluster(_scheduler(scheduler, shared), LocalTransport())
-            answer = SharedAnswer(
-                _answer_file(scheduler, shared), cluster.status, max_age=poll_interval * 0.9
-            )
-            watcher = Watcher(answer.ask, cluster.history, interval=poll_interval)
-            _connections[key] = Connection(cluster, watcher, poll_interval)
+            _connections[key] = _connection(*key)
         return _connections[key]
 
 
-def _scheduler(name: SchedulerName, shared: Path) -> Scheduler:
+def _connection(
+    name: SchedulerName, shared: Path, poll_interval: float, options: ClusterOptions
+) -> Connection:
+    scheduler = _scheduler(name, shared, options)
+    place = _place(name, shared, options)
+    folder = machine_folder()
+    answer = SharedAnswer(
+        # Who keeps another shared directory may be somebody who tests.
+        folder / f"status-{place}-{_digest(str(shared))}.json",
+        lambda: cluster.status(),
+        max_age=poll_interval * 0.9,
+    )
+    admission = Admission(
+        folder / f"submissions-{place}.json",
+        answer.ask,
+        per_minute=options.submissions_per_minute,
+        live_jobs=options.live_jobs,
+    )
+    cluster = Cluster(
+        scheduler,
+        LocalTransport(),
+        has_accounting=options.accounting,
+        has_arrays=options.arrays,
+        admission=admission if options.submissions_per_minute or options.live_jobs else None,
+        count=partial(load.count, place),
+    )
+    watcher = Watcher(answer.ask, cluster.history, interval=poll_interval)
+    return Connection(cluster, watcher, poll_interval, options, place)
+
+
+def _scheduler(name: SchedulerName, shared: Path, options: ClusterOptions) -> Scheduler:
     if name == "local":
+        options.commands.check(())
+        if options.cluster is not None:
+            raise SettingsError("scheduler.cluster: the embedded scheduler has one machine only")
         return LocalScheduler(shared / "local-scheduler")
-    return SlurmScheduler()
+    return SlurmScheduler(options.commands, cluster=options.cluster)
 
 
-def _answer_file(scheduler: str, shared: Path) -> Path:
-    """A file of this machine: file locks are not to be trusted on every shared file system."""
-    folder = Path(tempfile.gettempdir()) / f"hpc-bridge-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise NotOwned(f"{folder} is not a folder of yours; remove it or set TMPDIR")
-    place = hashlib.sha256(str(shared).encode()).hexdigest()[:12]
-    return folder / f"status-{scheduler}-{place}.json"
+def _place(name: str, shared: Path, options: ClusterOptions) -> str:
+    """One word for the cluster as this user reaches it, fit for a file name."""
+    where: list[Any] = [options.cluster, options.commands.instead, os.environ.get("SLURM_CONF")]
+    return f"{name}-{_digest(str(shared) if name == 'local' else json.dumps(where))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

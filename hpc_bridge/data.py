@@ -1,4 +1,4 @@
-"""The folders that ship with the package: job scripts, unit files and examples."""
+"""The folders that ship with the package: job scripts, unit files, site profiles and examples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def data_folder(name: str) -> Path:
-    """``job_scripts``, ``services`` or ``examples``, in a package or a checkout alike."""
+    """``job_scripts``, ``services``, ``site_configs`` or ``examples``, also in a checkout."""
     packaged = _PACKAGE / "_data" / name
     return packaged if packaged.is_dir() else _PACKAGE.parent / name

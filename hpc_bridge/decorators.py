@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 from uuid import UUID
 
 import httpx
@@ -29,7 +29,10 @@ from hpc_bridge.deployments import bake_decorators_into_deployments, merged
 from hpc_bridge.errors import HPCBridgeError, InvalidJobSpec, ServerUnreachable, SettingsError
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.jobs import units
-from hpc_bridge.settings import load_settings
+from hpc_bridge.options import JobOptions as JobOptions
+from hpc_bridge.options import SlurmOptions as SlurmOptions
+from hpc_bridge.settings import load_settings, personal_pool
+from hpc_bridge.sites.choosing import check_early, check_pool_is_of_site
 from hpc_bridge.workers.base import BatchWorker
 from hpc_bridge.workers.configuration import check_values
 from hpc_bridge.workers.slurm import SlurmWorker
@@ -41,59 +44,6 @@ _CANCEL_SECONDS = 10.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class JobOptions(TypedDict, total=False):
-    """What a decorator takes; every one is a job variable of the pool as well.
-
-    Memory and walltime have units: ``"16G"``, ``"1500M"``; ``"2h"``, ``"90m"``, ``"1-12:00:00"`` or
-    a ``timedelta``. GPUs are ``2`` or ``"a100:2"``.
-    """
-
-    name: str
-    comment: str
-    account: str
-    qos: str
-    reservation: str
-    constraint: str
-    nodes: int
-    tasks: int
-    tasks_per_node: int
-    cpus_per_task: int
-    memory: str
-    memory_per_cpu: str
-    gpus: int | str
-    gpus_per_node: int | str
-    walltime: str | timedelta
-    begin: str
-    exclusive: bool
-    licenses: str
-    nodelist: str
-    exclude: str
-    dependency: str
-    requeue: bool
-    warning: str
-    on_walltime: Literal["end", "resubmit"]
-    max_resubmissions: int
-    directives: list[str]
-    working_directory: str
-    env: dict[str, str]
-    labels: dict[str, str]
-    scheduler: str
-    shared_dir: str
-    python: str
-    setup: list[str] | str
-    api_url: str
-    template: str
-    poll_interval: float
-    arrays: bool
-    array_throttle: int
-
-
-class SlurmOptions(JobOptions, total=False):
-    """What ``@slurm`` takes."""
-
-    partition: str
 
 
 class BatchFlow(InfrastructureBoundFlow[P, R]):
@@ -184,8 +134,10 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
     ) -> UUID:
         """As ``deploy``."""
         pool = work_pool_name or self.work_pool
-        options["job_variables"] = merged(self.job_variables, options.get("job_variables"))
-        await self._with_worker(_nothing, pool)  # which makes the pool, or completes it
+        variables = merged(self.job_variables, options.get("job_variables"))
+        options["job_variables"] = variables
+        # Entering the worker makes the pool, or completes it.
+        await self._with_worker(lambda worker: worker.check_deployment(variables), pool)
         return await super().adeploy(name, pool, **options)
 
     def deploy(  # type: ignore[override]
@@ -205,7 +157,9 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
                 " with `prefect server start`"
             )
         try:
-            async with self.worker_cls(work_pool_name=pool or self.work_pool) as worker:
+            entered = self.worker_cls(work_pool_name=pool or self.work_pool)
+            entered.asked = self.job_variables
+            async with entered as worker:
                 if not worker.is_ready:
                     raise ServerUnreachable(_unreachable(url))
                 return await use(worker)
@@ -219,13 +173,16 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
     def with_options(self, **options: Any) -> BatchFlow[P, R]:
         """As Prefect's; ``job_variables`` add to the decorator's own and win over them.
 
-        Raises InvalidJobSpec.
+        Another ``site`` takes the flow from the personal pool to that of the site. Raises
+        InvalidJobSpec and SiteError.
         """
         changes = options.pop("job_variables", None)
         if changes is not None:
             options["job_variables"] = _checked(merged(self.job_variables, changes))
-        bound = super().with_options(**options)
-        return _batch_flow(bound)
+        bound = _batch_flow(super().with_options(**options))
+        if self.work_pool == _pool(None, self.job_variables):
+            bound.work_pool = _pool(None, bound.job_variables)
+        return bound
 
 
 @overload
@@ -255,10 +212,11 @@ def slurm(
 ) -> BatchFlow[P, R] | Callable[[Flow[P, R]], BatchFlow[P, R]]:
     """Run a flow's calls as Slurm jobs.
 
-    ``work_pool`` defaults to ``HPC_BRIDGE_WORK_POOL``, else to the personal pool
-    ``<site>-<login name>``; it is made on first use. ``launcher``, ``include_files`` and
+    ``site`` names the cluster by its profile, and defaults to ``HPC_BRIDGE_SITE`` or the only one
+    that is known. ``work_pool`` defaults to ``HPC_BRIDGE_WORK_POOL``, else to the site's personal
+    pool ``<site>-<login name>``; it is made on first use. ``launcher``, ``include_files`` and
     ``include_files_base_dir`` are Prefect's. Raises InvalidJobSpec naming every option that is
-    unknown or wrong.
+    unknown or wrong, or that the site would not take, and SiteError.
 
         @slurm(partition="gpu", gpus=1, memory="16G", walltime="2h")
         @flow
@@ -267,7 +225,7 @@ def slurm(
     if isinstance(include_files, str):
         raise InvalidJobSpec(f"include_files: give a list of patterns, [{include_files!r}]")
     variables = _checked(dict(options))
-    pool = work_pool or load_settings().default_work_pool
+    pool = _pool(work_pool, variables)
 
     def decorator(flow: Flow[P, R]) -> BatchFlow[P, R]:
         _check_flow(flow)
@@ -283,6 +241,18 @@ def slurm(
         return _batch_flow(bound)
 
     return decorator if flow is None else decorator(flow)
+
+
+def _pool(work_pool: str | None, variables: dict[str, Any]) -> str:
+    """The named pool, else that of the site."""
+    site = variables.get("site")
+    if site is None:
+        settings = load_settings()
+        return work_pool or settings.pool_for(variables.get("scheduler") or settings.scheduler)
+    if work_pool is None:
+        return personal_pool(site)
+    check_pool_is_of_site(work_pool, site)
+    return work_pool
 
 
 def _check_flow(flow: Any) -> None:
@@ -310,6 +280,7 @@ def _batch_flow(bound: InfrastructureBoundFlow[P, R]) -> BatchFlow[P, R]:
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     """The options as job variables, checked now rather than in the queue."""
     check_values(options)
+    check_early(options, asks_a_server=bool(get_current_settings().api.url))
     walltime = options.get("walltime")
     if isinstance(walltime, timedelta):
         return options | {"walltime": units.format_walltime(units.parse_walltime(walltime))}
@@ -379,10 +350,6 @@ def _say_cancelling(future: BatchFlowRunFuture[Any]) -> None:
         f"hpc-bridge: cancelling job {future.job_id} and waiting for its end;"
         " Ctrl-C again leaves at once\n"
     )
-
-
-async def _nothing(_: BatchWorker) -> None:
-    """Entering the worker is all that is wanted."""
 
 
 def _unreachable(url: str) -> str:

@@ -3,11 +3,20 @@
 HPCBridgeError
 ├── InvalidJobSpec              what was asked of a job cannot be asked (also a ValueError)
 ├── SettingsError               a setting or the user file is wrong (also a ValueError)
+│   └── SiteError               a site profile is wrong, not known, not trusted or not accepted
 ├── TemplateError               a job script template does not render
 ├── CommandError                a command of the scheduler was refused or failed
 │   ├── CommandNotFound         the command is not on PATH
 │   ├── CommandTimeout          no answer in time: what it did is unknown
+│   │   └── ConnectionLost      the connection broke meanwhile: what it did is unknown
+│   ├── Unreachable             no connection to the login host now; nothing was run
+│   ├── LoginRefused            the login host lets nobody in like this; nothing was run
+│   │   ├── HostKeyUnknown      nothing vouches for the login host
+│   │   └── HostKeyChanged      the login host is not the one that is known
+│   ├── TransferFailed          files could not be written or read
+│   │   └── NoSuchFile          there is no such file (also a FileNotFoundError)
 │   ├── SubmissionRefused       the scheduler said no to the job
+│   ├── TooManyJobs             the site allows no more live jobs now; a later try may work
 │   └── SchedulerUnavailable    the scheduler does not answer; a later try may work
 ├── UnexpectedOutput            a scheduler said something that the parser does not know
 ├── SharedDirectoryError        the shared directory is missing, full or not writable
@@ -40,6 +49,10 @@ class InvalidJobSpec(HPCBridgeError, ValueError):
 
 class SettingsError(HPCBridgeError, ValueError):
     """A setting that cannot be used."""
+
+
+class SiteError(SettingsError):
+    """A site profile that cannot be used; the message names the file and every wrong field."""
 
 
 class TemplateError(HPCBridgeError):
@@ -80,8 +93,44 @@ class CommandTimeout(CommandError):
     retryable = True
 
 
+class ConnectionLost(CommandTimeout):
+    """The connection broke while a command was under way; whether it took effect is unknown."""
+
+
+class Unreachable(CommandError):
+    """There is no connection to the login host now, and so nothing was run."""
+
+    retryable = True
+
+
+class LoginRefused(CommandError):
+    """The login host lets nobody in like this, or nobody could be asked; nothing was run."""
+
+
+class HostKeyUnknown(LoginRefused):
+    """No file of known hosts has a key of the login host."""
+
+
+class HostKeyChanged(LoginRefused):
+    """The login host shows another key than the one that is known for it."""
+
+
+class TransferFailed(CommandError):
+    """Files could not be written or read; what was there before is as it was."""
+
+
+class NoSuchFile(TransferFailed, FileNotFoundError):
+    """There is no such file or folder."""
+
+
 class SubmissionRefused(CommandError):
     """The scheduler refused the job; the message holds its own words."""
+
+
+class TooManyJobs(CommandError):
+    """As many jobs are live as the site's profile allows one user; nothing was submitted."""
+
+    retryable = True
 
 
 class SchedulerUnavailable(CommandError):

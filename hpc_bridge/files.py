@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
 from pathlib import Path
@@ -20,3 +21,10 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
+
+
+def expanded_path(text: str) -> str:
+    """``{user}``, ``~`` and ``$VARIABLES`` of a shared path, for this account on this machine."""
+    if "{user}" in text:
+        text = text.replace("{user}", getpass.getuser())
+    return os.path.expandvars(Path(text).expanduser())

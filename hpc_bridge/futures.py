@@ -21,13 +21,13 @@ from prefect.states import Cancelling, Crashed
 from prefect.utilities.asyncutils import run_coro_as_sync
 from typing_extensions import TypeVar
 
-from hpc_bridge.connections import connect
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.tracking.caretaker import Care, caretaker
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
 from hpc_bridge.tracking.outcome import is_unexplained
+from hpc_bridge.tracking.reconnecting import reconnect
 
 logger = logging.getLogger(__name__)
 
@@ -184,9 +184,9 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         self._care = await asyncio.to_thread(self._care_for, self._reference)
 
     def _care_for(self, reference: JobReference) -> Care | None:
-        connection = connect(reference.scheduler, self._shared, self._poll_interval)
         run = RunDirectory(self._shared / "runs" / reference.submission_id)
         try:
+            connection = reconnect(run, run.read_submission(), self._poll_interval)
             for job in tracked_jobs(run, connection):
                 if job.flow_run_id == self.flow_run_id:
                     return caretaker().care(job)

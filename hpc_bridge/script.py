@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +16,37 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from hpc_bridge.data import data_folder
 from hpc_bridge.errors import InvalidJobSpec, TemplateError
 from hpc_bridge.jobs import JobSpec, units
+from hpc_bridge.schedulers.local_directives import option_name
 
+_DIRECTIVE = "#SBATCH "
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # As the packaged template writes them for a job array.
 _ARRAY = re.compile(r"^#SBATCH --array=.*\n", re.MULTILINE)
 _ELEMENT_OUTPUT = re.compile(r"^(#SBATCH --output=.*/)%a/(job\.out\"?)$", re.MULTILINE)
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
+_OPTIONAL = {"array": None, "site_modules": (), "site_prologue": "", "node_scratch": None}
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\-\[\]&|*!]+")
 
 
 def quote(value: object) -> str:
     """One word for a POSIX shell. The only function that quotes for a shell."""
     return shlex.quote(str(value))
+
+
+def path_on_node(path: object) -> str:
+    """One word for the node's shell, which puts in its own ``$VARIABLES`` and ``~`` at the start.
+
+    Nothing else in it is looked at: ``$(...)`` and backquotes stay text.
+    """
+    text, words = str(path), []
+    if text == "~" or text.startswith("~/"):
+        text, words = text[1:], ['"${HOME-}"']
+    end = 0
+    for match in _VARIABLE.finditer(text):
+        words += [text[end : match.start()] and quote(text[end : match.start()])]
+        words += [f'"${{{match[1] or match[2]}-}}"']
+        end = match.end()
+    return "".join([*words, text[end:] and quote(text[end:])]) or quote("")
 
 
 def directive(value: object) -> str:
@@ -66,6 +86,34 @@ def plain_job(script: str) -> str:
     return _ELEMENT_OUTPUT.sub(r"\1\2", _ARRAY.sub("", script, count=1), count=1)
 
 
+def with_site_directives(
+    script: str, *, skip: Collection[str], add: Sequence[str], own: Sequence[str]
+) -> str:
+    """The script without the options of ``skip``, in whatever form, and with those of ``add``.
+
+    What a site adds comes after what hpc-bridge asks for and before ``own``, the user's directives.
+    An option that is there already stays as it is.
+    """
+    lines = script.splitlines(keepends=True)
+    unwanted = {option_name(option) for option in skip}
+    lines = [line for line in lines if _option_of(line) not in unwanted]
+    there = {_option_of(line) for line in lines}
+    added = [f"{_DIRECTIVE}{one_line(line)}\n" for line in add if option_name(line) not in there]
+    if not added:
+        return "".join(lines)
+    asked = [at for at, line in enumerate(lines) if _option_of(line) is not None]
+    users = f"{_DIRECTIVE}{own[0]}\n" if own else None
+    at = lines.index(users) if users in lines else (asked[-1] + 1 if asked else 1)
+    return "".join([*lines[:at], *added, *lines[at:]])
+
+
+def _option_of(line: str) -> str | None:
+    """The option of a directive line; None for any other line."""
+    if not line.startswith(_DIRECTIVE):
+        return None
+    return option_name(line.removeprefix(_DIRECTIVE).strip())
+
+
 def load_template(template: str | None, packaged: str) -> tuple[str, str]:
     """(name, text) of a template that is given as text, as a path, or not at all.
 
@@ -86,12 +134,13 @@ def render(
     """The job script.
 
     ``context`` adds to the template's variables: ``run_dir``, ``output``, ``python``, ``setup``,
-    ``array`` (the indices of a job array, or None).
+    ``array`` (the indices of a job array, or None), and of the site ``site_modules``,
+    ``site_prologue`` and ``node_scratch``.
     Raises TemplateError naming the variable and the line.
     """
     name, text = load_template(template, packaged)
     try:
-        return _compiled(text).render({"array": None, **context}, spec=_plain(spec))
+        return _compiled(text).render({**_OPTIONAL, **context}, spec=_plain(spec))
     except TemplateSyntaxError as error:
         raise TemplateError(f"{name}, line {error.lineno}: {error.message}") from error
     except InvalidJobSpec:
@@ -114,6 +163,7 @@ def _compiled(text: str) -> Template:
         "directive": directive,
         "memory": _optional(units.format_memory),
         "one_line": one_line,
+        "path_on_node": path_on_node,
         "slurm_path": slurm_path,
         "walltime": _optional(units.format_walltime),
     }

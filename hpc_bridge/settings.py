@@ -1,7 +1,7 @@
 """Settings: ``HPC_BRIDGE_*`` variables, then the user file, then the package's defaults.
 
-The fields of RunSettings are job variables of the same name too. Precedence, highest first: the
-run's own overrides, the deployment's job variables, the decorator, these settings, the pool.
+The fields of RunSettings are job variables of the same name too; which of the places that may set
+one has the say is in ``workers/precedence.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from hpc_bridge.errors import SettingsError
+from hpc_bridge.files import expanded_path
 from hpc_bridge.jobs.spec import Count, explain
 from hpc_bridge.jobs.units import parse_walltime
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 # Set for processes of jobs, for the embedded scheduler, and by those who test with a site.
 _OTHER_VARIABLES = (
     *("run_dir", "element", "attempt", "started", "reports", "local_cpus", "local_job"),
-    *("site_cache", "site_mirror"),
+    *("sites", "scratch", "site_cache", "site_mirror"),
 )
 
 POLL_INTERVAL = {"slurm": 30.0, "local": 1.0}
@@ -56,12 +57,14 @@ def _web_address(value: object) -> object:
 
 
 def _expanded(value: object) -> object:
-    return str(Path(value).expanduser()) if isinstance(value, str) and value[:1] == "~" else value
+    if isinstance(value, str) and value[:1] in ("~", "$"):
+        return os.path.expandvars(Path(value).expanduser())
+    return value
 
 
 def _absolute(value: object) -> object:
     if isinstance(value, str):
-        expanded = os.path.expandvars(Path(value).expanduser())
+        expanded = expanded_path(value)
         if not expanded.startswith("/"):
             raise ValueError(f"{value!r} is not an absolute path")
         return expanded
@@ -152,13 +155,16 @@ class Settings(BaseSettings, RunSettings):
 
     site: str | None = Field(
         default=None,
-        description="Name of the cluster, first part of the personal pool's name.",
+        description="Name of the cluster: of its profile, and first part of the personal pool's.",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$",
     )
     work_pool: str | None = Field(default=None, description="Pool to use instead.")
     retention: Annotated[timedelta | None, BeforeValidator(parse_retention)] = Field(
         default=timedelta(days=30),
-        description="How long run directories are kept after the end: '30d', or 'forever'.",
+        description=(
+            "How long run directories are kept after the end: '30d', or 'forever'. Where nothing is"
+            " said a site profile's own time counts."
+        ),
     )
     array_window: float = Field(
         default=15.0,
@@ -188,11 +194,16 @@ class Settings(BaseSettings, RunSettings):
 
     @property
     def default_work_pool(self) -> str:
-        """The named pool, else the personal one: ``<site>-<login name>``."""
+        """The named pool, else the personal one of the site: ``<site>-<login name>``."""
+        return self.pool_for(self.scheduler)
+
+    def pool_for(self, scheduler: str | None) -> str:
+        """The default pool of a flow that asks for that scheduler, which the only site may lack."""
         if self.work_pool:
             return self.work_pool
-        site = self.site or self.effective_scheduler
-        return f"{site}-{getpass.getuser()}"
+        if (site := self.site or _only_site(scheduler)) is None:
+            return f"{self.effective_scheduler}-{getpass.getuser()}"
+        return personal_pool(site)
 
     @property
     def shared(self) -> Path:
@@ -206,6 +217,28 @@ class Settings(BaseSettings, RunSettings):
             for name in RunSettings.model_fields
             if (value := getattr(self, name)) is not None
         }
+
+
+def on_compute_node() -> bool:
+    """Whether this process runs within a job, where no profiles are looked for at decoration."""
+    return "HPC_BRIDGE_RUN_DIR" in os.environ
+
+
+def _only_site(scheduler: str | None) -> str | None:
+    if on_compute_node():
+        return None
+    from hpc_bridge.sites.choosing import only_site_with
+
+    return only_site_with(scheduler)
+
+
+def personal_pool(site: str) -> str:
+    """``<site>-<login name>``; the name is that on the cluster, by the user's part of the site."""
+    if on_compute_node():
+        return f"{site}-{getpass.getuser()}"
+    from hpc_bridge.sites.choosing import login_name
+
+    return f"{site}-{login_name(site)}"
 
 
 @lru_cache(maxsize=1)

@@ -6,12 +6,9 @@ times.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +17,7 @@ from typing import Any, BinaryIO
 
 from hpc_bridge.errors import HPCBridgeError, SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.machine_files import locked, read_text, write_json
 from hpc_bridge.watcher import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -58,30 +56,22 @@ class SharedAnswer:
 
         Raises SchedulerUnavailable when somebody else has just failed to get one.
         """
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                known = self._known(file)
-                if known is not None and (newer_than is None or known.taken_at >= newer_than):
-                    return known
-                if known is not None:
-                    self._pause(file)
-                return self._ask_anew(file)
-            finally:
-                # Not left to close: a child of this process may hold the same open file.
-                fcntl.flock(file, fcntl.LOCK_UN)
+        with locked(self._path) as file:
+            known = self._known(file)
+            if known is not None and (newer_than is None or known.taken_at >= newer_than):
+                return known
+            if known is not None:
+                self._pause(file)
+            return self._ask_anew(file)
 
     def _pause(self, file: BinaryIO) -> None:
         """Until a tenth of the age that an answer may have; others wait for the lock meanwhile."""
-        file.seek(0)
-        stored = _load(file.read().decode(errors="replace"))
+        stored = _load(read_text(file))
         age = self._age(stored) if stored is not None else self._max_age
         self._sleep(max(0.0, self._max_age / _FRESH_DIVISOR - age))
 
     def _known(self, file: BinaryIO) -> Snapshot | None:
-        stored = _load(file.read().decode(errors="replace"))
+        stored = _load(read_text(file))
         if stored is None or not 0 <= self._age(stored) < self._max_age:
             return None
         if "failure" in stored:
@@ -104,10 +94,7 @@ class SharedAnswer:
     def _store(self, file: BinaryIO, fields: dict[str, Any]) -> None:
         """Age counts from the end of the query: a slow answer is not old when it comes."""
         head = {"format": FORMAT, "stored_at": self._now().isoformat()}
-        with contextlib.suppress(OSError):  # a full disk must not lose a good answer
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(head | fields, default=datetime.isoformat).encode())
+        write_json(file, head | fields, default=datetime.isoformat)
 
     def _age(self, stored: dict[str, Any]) -> float:
         stored_at: datetime = stored["stored_at"]

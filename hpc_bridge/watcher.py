@@ -69,7 +69,7 @@ class Watcher:
     5. A job is told by id *and* name, because ids wrap.
     6. Terminal states are sticky.
     7. Who knows that something has happened may hurry it; then it asks at most ten times as often.
-    8. Records that hang, as sacct does for 45 s without its database, do not delay the queue's news.
+    8. Records that hang (sacct does, for 45 s) do not delay the queue's news.
     """
 
     def __init__(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from cyclopts.types import NonNegativeInt
+from cyclopts.types import NonNegativeInt, PositiveFloat
 from rich.console import Console
 
+import hpc_bridge.cli.site_publish  # noqa: F401  its commands are those of site too
 from hpc_bridge import __version__
+from hpc_bridge.cli.site import site
 from hpc_bridge.errors import HPCBridgeError, SettingsError
 from hpc_bridge.settings import load_settings, parse_retention
 
@@ -43,6 +46,8 @@ def render(
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     work_pool: str | None = None,
+    site: str | None = None,
+    explain: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Print the job script of a flow, or of job variables, without submitting anything.
 
@@ -54,10 +59,15 @@ def render(
         A job variable, 'memory=16G'; may be given several times and wins over the decorator.
     work_pool
         Take the defaults of this pool from the Prefect server, rather than the package's.
+    site
+        The site's name. Default: the one that your flows would go to.
+    explain
+        Say for each line where it comes from.
     """
     from hpc_bridge.cli.render import rendered_script
 
-    sys.stdout.write(rendered_script(flow, set_ or [], work_pool))
+    script = rendered_script(flow, set_ or [], work_pool, site=site, explain=explain)
+    sys.stdout.write(script)
 
 
 @app.command
@@ -74,9 +84,10 @@ def logs(run: str, *, follow: bool = False, lines: NonNegativeInt | None = None)
     lines
         Only the last so many lines.
     """
+    from hpc_bridge.cli.here import settings_here
     from hpc_bridge.cli.logs import show_output
 
-    show_output(run, load_settings().shared, follow=follow, lines=lines)
+    show_output(run, settings_here().shared, follow=follow, lines=lines)
 
 
 @app.command
@@ -94,9 +105,10 @@ def jobs(
     json
         As JSON, with all fields.
     """
+    from hpc_bridge.cli.here import settings_here
     from hpc_bridge.cli.jobs import list_jobs
 
-    list_jobs(load_settings(), all_=all_, as_json=json)
+    list_jobs(settings_here(), all_=all_, as_json=json)
 
 
 @app.command
@@ -120,13 +132,15 @@ def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
     Parameters
     ----------
     older_than
-        How long ago they ended: '30d', '12h'. Default: the setting 'retention', 30 days.
+        How long ago they ended: '30d', '12h'. Default: the setting 'retention', else the site's
+        own time, else 30 days.
     dry_run
         Only say what would be removed.
     """
     from hpc_bridge.cli.clean import clean as clean_now
+    from hpc_bridge.cli.here import settings_here
 
-    settings = load_settings()
+    settings = settings_here()
     try:
         retention = settings.retention if older_than is None else parse_retention(older_than)
     except ValueError as error:
@@ -137,8 +151,62 @@ def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
         sys.exit(clean_now(settings.shared, retention, dry_run=dry_run))
 
 
+@app.command
+def doctor(
+    site: str | None = None,
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    partition: str | None = None,
+    no_job: Annotated[bool, Parameter(negative=())] = False,
+    wait: PositiveFloat = 120.0,
+) -> None:
+    """Examine server, profile, cluster and a node, and say what to do where something is wrong.
+
+    Submits two jobs of a minute: one asks a node, the other runs a flow. Exit code 1 when
+    something is red.
+
+    Parameters
+    ----------
+    site
+        The site's name. Default: the one that your flows would go to.
+    json
+        As JSON, with all fields.
+    partition
+        Where the two jobs go. Default: where yours go.
+    no_job
+        Submit nothing, and so ask no node.
+    wait
+        Longest to wait for each of the jobs to start, in seconds.
+    """
+    from hpc_bridge.cli.doctor import run_doctor
+
+    code = run_doctor(site, as_json=json, partition=partition, with_jobs=not no_job, wait=wait)
+    sys.exit(code)
+
+
+@app.command
+def queue(
+    site: Annotated[str | None, Parameter(name=("site", "--site"))] = None,
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """List partitions with their free nodes and GPUs and the jobs that wait, for choosing.
+
+    Parameters
+    ----------
+    site
+        The site's name. Default: the one that your flows would go to.
+    json
+        As JSON, with all fields.
+    """
+    from hpc_bridge.cli.queue import show_queues
+
+    show_queues(load_settings(), site, as_json=json)
+
+
 service = App(name="service", help="Print a unit file that keeps a worker running.")
 app.command(service)
+app.command(site)
 
 
 @service.command
@@ -181,9 +249,10 @@ def scrontab(
     walltime
         After this time Slurm ends the worker and starts the next one.
     """
+    from hpc_bridge.cli.here import settings_here
     from hpc_bridge.cli.service import scrontab_entry
 
-    settings = load_settings()
+    settings = settings_here()
     entry = scrontab_entry(
         pool or settings.default_work_pool,
         name,
@@ -204,3 +273,6 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads, head for instance, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -21,6 +21,7 @@ from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.journal import RunDirectory, is_submission_id
 from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.settings import POLL_INTERVAL, Settings
+from hpc_bridge.tracking.reconnecting import default_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def list_jobs(settings: Settings, *, all_: bool, as_json: bool) -> None:
     """Print the jobs. Raises CommandError when the scheduler does not answer."""
     name = settings.effective_scheduler
     interval = settings.poll_interval or POLL_INTERVAL[name]
-    cluster = connect(name, settings.shared, interval).cluster
+    options = default_options(settings)
+    cluster = connect(name, settings.shared, interval, options).cluster
     try:
         answer: Mapping[JobId, JobStatus] = cluster.status()
     except UnexpectedOutput as error:

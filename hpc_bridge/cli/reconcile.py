@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from rich.console import Console
 
+from hpc_bridge.cli.here import settings_here
 from hpc_bridge.errors import (
     HPCBridgeError,
     ServerUnreachable,
@@ -20,7 +21,6 @@ from hpc_bridge.errors import (
     TemplateError,
 )
 from hpc_bridge.journal import prepare_shared_directory
-from hpc_bridge.settings import load_settings
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
@@ -33,7 +33,7 @@ def reconcile(console: Console) -> int:
     """Give every flow run the state that its job's records call for; returns the exit code."""
     if get_current_settings().api.url is None:
         raise SettingsError("there is no Prefect server: set PREFECT_API_URL to the shared server")
-    shared = prepare_shared_directory(load_settings().shared)
+    shared = prepare_shared_directory(settings_here().shared)
     try:
         counts = asyncio.run(_reconcile(shared, console))
     except httpx.TransportError as error:

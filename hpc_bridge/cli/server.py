@@ -43,8 +43,8 @@ def own_server(
     } | {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Where the dashboard finds the server: Prefect would say port 4200 whatever the port is, and
-        # an address here would not be that of a browser on another machine.
+        # Where the dashboard finds the server: Prefect says port 4200 whatever the port is, and an
+        # address would not be right for a browser on another machine.
         "PREFECT_UI_API_URL": "/api",
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
     }

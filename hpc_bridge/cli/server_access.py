@@ -5,17 +5,19 @@ Prefect is imported when it is needed, because that takes longer than all else t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from hpc_bridge.errors import ServerUnreachable
 from hpc_bridge.tracking.lookup import NamedRun
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.orchestration import PrefectClient, SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+
+Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 10.0
 _PAGE = 200
@@ -24,8 +26,36 @@ _PAGE = 200
 @contextmanager
 def server() -> Iterator[SyncPrefectClient]:
     """A client that gives up soon. Raises ServerUnreachable, also for errors within the block."""
-    import httpx
     from prefect.client.orchestration import get_client
+
+    with (
+        _impatient(TIMEOUT_SECONDS) as settings,
+        get_client(httpx_settings=settings, sync_client=True) as client,
+    ):
+        yield client
+
+
+def ask(
+    question: Callable[[PrefectClient], Coroutine[Any, Any, Answer]],
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Answer:
+    """What the server answers to a coroutine function. Raises ServerUnreachable."""
+    import asyncio
+
+    from prefect.client.orchestration import get_client
+
+    async def asked() -> Answer:
+        async with asyncio.timeout(timeout), get_client(httpx_settings=settings) as client:
+            return await question(client)
+
+    with _impatient(timeout) as settings:
+        return asyncio.run(asked())
+
+
+@contextmanager
+def _impatient(timeout: float) -> Iterator[dict[str, Any]]:
+    import httpx
     from prefect.settings import (
         PREFECT_CLIENT_MAX_RETRIES,
         get_current_settings,
@@ -33,16 +63,12 @@ def server() -> Iterator[SyncPrefectClient]:
     )
 
     url = get_current_settings().api.url
-    if url is None:  # Prefect would start a server of its own
+    if not url:  # Prefect would start a server of its own
         raise ServerUnreachable("no Prefect server is set; set PREFECT_API_URL")
-    patience = {"timeout": TIMEOUT_SECONDS}
     try:
-        with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(httpx_settings=patience, sync_client=True) as client,
-        ):
-            yield client
-    except httpx.HTTPError as error:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            yield {"timeout": timeout}
+    except (httpx.HTTPError, TimeoutError) as error:
         words = str(error) or type(error).__name__
         raise ServerUnreachable(f"the Prefect server at {url} does not answer: {words}") from error
 

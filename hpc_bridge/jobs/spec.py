@@ -23,7 +23,7 @@ from pydantic import (
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs import units
 
-_GPUS = re.compile(r"(?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)")
+_GPUS = re.compile(r"(?:(?P<type>\w[\w.-]*):)?(?P<count>\d+)")
 _NOT_CAUGHT = frozenset({"KILL", "STOP"})
 _SIGNAL = re.compile(r"(?:SIG)?([A-Z]+\d*)@(\d+)")
 NO_WARNING = "off"

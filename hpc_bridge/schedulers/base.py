@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
+from hpc_bridge.errors import SettingsError
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.reasons import QueueReason
 from hpc_bridge.jobs.usage import JobUsage
@@ -24,14 +28,82 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Commands:
+    """How a site wants the commands of its scheduler called: ``scheduler.commands`` of a profile.
+
+    ``instead`` are pairs of a command's name and the words of argv that stand in its place: the
+    path of the command, or a wrapper that gets the command's arguments.
+    """
+
+    instead: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, commands: Mapping[str, Sequence[str]]) -> Self:
+        """From a profile; equal for equal commands, in whatever order."""
+        return cls(tuple(sorted((name, tuple(words)) for name, words in commands.items())))
+
+    def argv(self, name: str) -> list[str]:
+        """What to call for the command ``name``: itself when the site says nothing of it."""
+        return list(dict(self.instead).get(name, (name,)))
+
+    def entry(self, name: str) -> str | None:
+        """The line of the profile that says how ``name`` is called; None when there is none."""
+        words = dict(self.instead).get(name)
+        return None if words is None else f"scheduler.commands.{name}: {shlex.join(words)}"
+
+    def check(self, known: Collection[str]) -> None:
+        """Raise SettingsError for a command that the scheduler does not have."""
+        for name, _ in self.instead:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or '-'}"
+                raise SettingsError(f"scheduler.commands: {name!r} is never called; {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNode:
+    """One node and what of it no job has."""
+
+    name: str
+    state: str
+    """The scheduler's own word, with its marks."""
+    is_idle: bool
+    """Whether a job could have all of it now."""
+    cpus: int
+    free_cpus: int
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    """How many by type."""
+    free_gpus: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """One partition or queue as its scheduler describes it."""
 
     name: str
     is_default: bool
-    is_up: bool
+    state: str
+    """The scheduler's own word; ``up`` where jobs start."""
     walltime_seconds: int | None
     """Longest walltime in seconds; None when the scheduler sets no limit."""
+    nodes: tuple[QueueNode, ...] = ()
+    """A node may be in several queues."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether jobs start."""
+        return self.state == "up"
+
+
+@dataclass(slots=True)
+class Demand:
+    """What the jobs of one queue ask for and have; those of all users that may be seen."""
+
+    waiting: int = 0
+    waiting_cpus: int = 0
+    waiting_gpus: int = 0
+    running: int = 0
+    running_cpus: int = 0
 
 
 class Scheduler(ABC):
@@ -76,6 +148,10 @@ class Scheduler(ABC):
     def array_id(self, job_id: JobId) -> JobId:
         """What ``parse_submit`` called the submission that the job, perhaps an element, is of."""
         return job_id
+
+    def job_count(self, script: str) -> int:  # noqa: ARG002
+        """How many jobs the submission of ``script`` makes: the elements of a job array, or 1."""
+        return 1
 
     def array_limit_command(self) -> list[str]:
         """argv that asks how large a job array may be."""
@@ -143,11 +219,19 @@ class Scheduler(ABC):
 
     @abstractmethod
     def queue_command(self) -> list[str]:
-        """argv that lists partitions or queues."""
+        """argv that lists partitions or queues with their nodes."""
 
     @abstractmethod
     def parse_queues(self, answer: Answer) -> Mapping[str, Queue]:
         """By name."""
+
+    @abstractmethod
+    def demand_command(self) -> list[str]:
+        """argv that lists the jobs of all users."""
+
+    @abstractmethod
+    def parse_demand(self, answer: Answer) -> Mapping[str, Demand]:
+        """By name of the queue; a job that waits for one of several is counted in each."""
 
 
 def newest_first(statuses: Iterable[JobStatus]) -> list[JobStatus]:

@@ -16,8 +16,8 @@ from hpc_bridge.errors import (
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.jobs.reasons import Clears, QueueReason
 from hpc_bridge.jobs.usage import JobUsage
-from hpc_bridge.schedulers.base import Answer, Queue, Scheduler
-from hpc_bridge.schedulers.local_records import COLUMNS, SEPARATOR
+from hpc_bridge.schedulers.base import Answer, Demand, Queue, QueueNode, Scheduler
+from hpc_bridge.schedulers.local_records import COLUMNS, LIVE, SEPARATOR, WAITING
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 
 _PROGRAM = Path(__file__).with_name("local_command.py")
@@ -145,12 +145,30 @@ class LocalScheduler(Scheduler):
         return {
             name: Queue(
                 name=name,
-                is_default=default == "1",
-                is_up=up == "1",
-                walltime_seconds=int(walltime) if walltime.isdecimal() else None,
+                is_default=True,
+                state=state,
+                walltime_seconds=_number(walltime),
+                nodes=(QueueNode(node, state, cpus == free, int(cpus), int(free)),),
             )
-            for name, default, up, walltime in _rows(answer, 4)
+            for name, state, walltime, node, cpus, free in _rows(answer, 6)
         }
+
+    def demand_command(self) -> list[str]:
+        return self.status_command("")
+
+    def parse_demand(self, answer: Answer) -> Mapping[str, Demand]:
+        if answer.exit_code != 0:
+            raise _error(answer, CommandError, "The embedded scheduler failed")
+        demand = Demand()
+        for row in _rows(answer, len(COLUMNS)):
+            job = dict(zip(COLUMNS, row, strict=True))
+            if job["state"] in WAITING:
+                demand.waiting += 1
+                demand.waiting_cpus += int(job["cpus"])
+            elif job["state"] in LIVE:
+                demand.running += 1
+                demand.running_cpus += int(job["cpus"])
+        return {self.name: demand}
 
 
 def _rows(answer: Answer, width: int) -> Iterator[list[str]]:

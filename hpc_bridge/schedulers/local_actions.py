@@ -34,8 +34,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-QUEUE = ("local", "1", "1", "")
-"""Name, default or not, up or not, longest walltime in seconds (empty: no limit)."""
+QUEUE = ("local", "up", "")
+"""Name, state, longest walltime in seconds (empty: no limit); this machine, CPUs and free ones."""
 CPUS_VARIABLE = "HPC_BRIDGE_LOCAL_CPUS"
 _CANCEL_WAIT = 2.0
 """Seconds that a cancel waits at most for jobs that had not started."""
@@ -83,8 +83,7 @@ def _main(arguments: list[str]) -> int:
     if command == "submit":
         return _submit(store, cpus, words)
     if command == "queues":
-        sys.stdout.write(SEPARATOR.join(QUEUE) + "\n")
-        return 0
+        return _queues(store, _slots(cpus))
     if command not in _COMMANDS:
         known = ", ".join(("submit", "queues", *_COMMANDS))
         raise Refused(f"there is no command {command!r}; there are {known}")
@@ -202,6 +201,14 @@ def _status(store: Store, _: list[str]) -> int:
             store.hide(record.id)
         else:
             _print(record)
+    return 0
+
+
+def _queues(store: Store, slots: int) -> int:
+    live = (record for record in _records(store, store.recent()) if record.state in LIVE)
+    used = sum(record.cpus for record in live if record.state not in WAITING)
+    cells = (*QUEUE, os.uname().nodename, str(slots), str(max(0, slots - used)))
+    sys.stdout.write(SEPARATOR.join(cells) + "\n")
     return 0
 
 

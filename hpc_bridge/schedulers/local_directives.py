@@ -178,6 +178,19 @@ def _next_word(text: str, position: int, number: int) -> tuple[str, int]:
     return word, position
 
 
+def option_name(text: str) -> str:
+    """Long name of the first option of a directive; one that is not known here is its own name."""
+    takes, by_short = _table()
+    word = text.split(maxsplit=1)[0] if text.strip() else ""
+    if word.startswith("--"):
+        name = word[2:].partition("=")[0]
+        try:
+            return _complete(name, takes)
+        except Refused:
+            return name
+    return by_short.get(word[1:2], word)
+
+
 def _table() -> tuple[dict[str, str], dict[str, str]]:
     """How each long option takes its value (``=``, ``?`` or nothing), and long by short."""
     takes: dict[str, str] = {}

@@ -7,15 +7,13 @@ between versions and are some forty times slower on a large queue. Read on 22.05
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from hpc_bridge.errors import (
     CommandError,
-    CommandNotFound,
     InvalidJobSpec,
-    SchedulerUnavailable,
+    SettingsError,
     SubmissionRefused,
     UnexpectedOutput,
 )
@@ -23,80 +21,54 @@ from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.jobs.reasons import QueueReason
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers import slurm_usage
-from hpc_bridge.schedulers.base import Answer, Queue, Scheduler, newest_first
-from hpc_bridge.schedulers.slurm_fields import elements, moment, seconds, text
+from hpc_bridge.schedulers.base import (
+    Answer,
+    Commands,
+    Demand,
+    Queue,
+    Scheduler,
+    newest_first,
+)
+from hpc_bridge.schedulers.slurm_errors import complaints, failure
+from hpc_bridge.schedulers.slurm_fields import elements
+from hpc_bridge.schedulers.slurm_jobs import (
+    HISTORY_FIELDS,
+    STATUS_FIELDS,
+    history_status,
+    queue_status,
+    statuses,
+)
+from hpc_bridge.schedulers.slurm_queues import (
+    DEMAND_FIELDS,
+    LIVE_STATES,
+    QUEUE_FIELDS,
+    QUEUE_ORDER,
+    demands,
+    queues,
+)
 from hpc_bridge.schedulers.slurm_reasons import explain
 
 SEPARATOR = "\x1f"
 
-# squeue(1) and sacct(1), "JOB STATE CODES".
-_STATES = {
-    "PENDING": JobState.PENDING,
-    "CONFIGURING": JobState.STARTING,
-    "POWER_UP_NODE": JobState.STARTING,
-    "RUNNING": JobState.RUNNING,
-    "RESIZING": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "EXPEDITING": JobState.PENDING,
-    "SUSPENDED": JobState.SUSPENDED,
-    "STOPPED": JobState.SUSPENDED,
-    "COMPLETING": JobState.COMPLETING,
-    "STAGE_OUT": JobState.COMPLETING,
-    "UPDATE_DB": JobState.COMPLETING,
-    "REQUEUED": JobState.REQUEUED,
-    "REQUEUE_FED": JobState.REQUEUED,
-    "REQUEUE_HOLD": JobState.HELD,
-    "RESV_DEL_HOLD": JobState.HELD,
-    "SPECIAL_EXIT": JobState.HELD,
-    "COMPLETED": JobState.COMPLETED,
-    "FAILED": JobState.FAILED,
-    "LAUNCH_FAILED": JobState.FAILED,
-    "RECONFIG_FAIL": JobState.FAILED,
-    "CANCELLED": JobState.CANCELLED,
-    "REVOKED": JobState.CANCELLED,
-    "TIMEOUT": JobState.TIMEOUT,
-    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
-    "NODE_FAIL": JobState.NODE_FAIL,
-    "PREEMPTED": JobState.PREEMPTED,
-    "BOOT_FAIL": JobState.BOOT_FAIL,
-    "DEADLINE": JobState.DEADLINE,
-}
+_AS_ON_PATH = Commands()
+COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr", "srun")
+"""Those that a site may have a path or wrapper for."""
 # What run directories, exit records and the search for a job by its name rest on.
 _OWN_OPTIONS = (
     *("--job-name", "--array", "--output", "--open-mode", "--export", "--chdir", "--wrap"),
-    *("--wait", "--parsable", "--test-only", "-J", "-a", "-o", "-D", "-W"),
+    *("--wait", "--parsable", "--test-only", "--clusters"),
+    *("-J", "-a", "-o", "-D", "-W", "-M"),
 )
-_HELD_REASONS = re.compile(r"JobHeld|JobHoldMaxRequeue|held state", re.IGNORECASE)
-_CANCELLED_BY = re.compile(r"CANCELLED by (\S+)")
-
-_UNAVAILABLE = re.compile(
-    r"Unable to contact slurm|Socket timed out|Zero Bytes were transmitted|Connection refused"
-    r"|temporarily unable to accept job|Resource temporarily unavailable|Connection timed out"
-    r"|Slurm database|slurmdbd|Unexpected message received",
-    re.IGNORECASE,
-)
+_ARRAY_DIRECTIVE = re.compile(r"^#SBATCH\s+(?:--array[=\s]|-a\s*)([\d,:%-]+)", re.MULTILINE)
 _ARRAY_LIMIT = re.compile(r"(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)")
 _JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?")
 
-_STATUS_FIELDS = ("%i", "%j", "%T", "%r", "%N", "%V", "%S", "%e")
-_HISTORY_FIELDS = (
-    "JobID",
-    "JobName",
-    "State",
-    "ExitCode",
-    "Reason",
-    "NodeList",
-    "Submit",
-    "Start",
-    "End",
-)
 # Without ids, sacct looks for jobs that were eligible to run before its end time, which is now: not
 # for one cancelled before its begin time. With states it also takes those that ended in time.
 _EVEN_NEVER_ELIGIBLE = (
     "--endtime=2037-01-01T00:00:00",
     "--state=BF,CA,CD,DL,F,NF,OOM,PD,PR,R,RQ,RS,RV,S,TO",
 )
-_QUEUE_FIELDS = ("%P", "%a", "%l")
 
 # SQUEUE_FORMAT and its like change outputs; times are printed in the zone of the command.
 _PINNED = (
@@ -133,8 +105,26 @@ class SlurmScheduler(Scheduler):
         "PMIX_*",
     )
 
+    def __init__(self, commands: Commands = _AS_ON_PATH, *, cluster: str | None = None) -> None:
+        """``commands`` and ``cluster`` are those of a site's profile.
+
+        Raises SettingsError for a command that Slurm does not have and for several clusters.
+        """
+        commands.check(COMMANDS)
+        if cluster is not None and (cluster == "all" or "," in cluster):
+            raise SettingsError(f"scheduler.cluster: {cluster!r} is not one cluster; name one")
+        self.commands = commands
+        self.cluster = cluster
+
+    def command(self, name: str) -> list[str]:
+        """argv of one of Slurm's commands as the site wants it called, without its arguments."""
+        # sacctmgr speaks for all clusters of a database, and knows no such option (24.11).
+        of_one = self.cluster is not None and name != "sacctmgr"
+        chosen = [f"--clusters={self.cluster}"] if of_one else []
+        return [*_PINNED, *self.commands.argv(name), *chosen]
+
     def submit_command(self, name: str) -> list[str]:
-        return [*_PINNED, "sbatch", "--parsable", f"--job-name={name}"]
+        return [*self.command("sbatch"), "--parsable", f"--job-name={name}"]
 
     def check_directives(self, directives: Sequence[str]) -> None:
         for line in directives:
@@ -152,7 +142,7 @@ class SlurmScheduler(Scheduler):
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:
-            raise _error(answer, SubmissionRefused, "Slurm refused the job")
+            raise self._error(answer, "sbatch", SubmissionRefused, "Slurm refused the job")
         # A login script may print before sbatch does.
         for line in reversed(answer.stdout.splitlines()):
             if match := _JOB_ID.fullmatch(line.strip()):
@@ -165,12 +155,16 @@ class SlurmScheduler(Scheduler):
     def array_id(self, job_id: JobId) -> JobId:
         return JobId(job_id.value.partition("_")[0])
 
+    def job_count(self, script: str) -> int:
+        directive = _ARRAY_DIRECTIVE.search(script)
+        return max(1, sum(1 for _ in elements(f"0_[{directive[1]}]"))) if directive else 1
+
     def array_limit_command(self) -> list[str]:
-        return [*_PINNED, "scontrol", "--oneliner", "show", "config"]
+        return [*self.command("scontrol"), "--oneliner", "show", "config"]
 
     def parse_array_limit(self, answer: Answer) -> int:
         if answer.exit_code != 0:
-            raise _error(answer, CommandError, "scontrol show config failed")
+            raise self._error(answer, "scontrol", CommandError, "scontrol show config failed")
         # Indices end one below MaxArraySize (slurm.conf(5)); max_array_tasks is a second limit.
         sizes = _ARRAY_LIMIT.findall(answer.stdout)
         if not sizes:
@@ -179,19 +173,18 @@ class SlurmScheduler(Scheduler):
 
     def status_command(self, user: str) -> list[str]:
         return [
-            *_PINNED,
-            "squeue",
+            *self.command("squeue"),
             "--noheader",
             "--array",
             "--states=all",
             f"--user={user}",
-            f"--format={SEPARATOR.join(_STATUS_FIELDS)}",
+            f"--format={SEPARATOR.join(STATUS_FIELDS)}",
         ]
 
     def parse_status(self, answer: Answer) -> dict[JobId, JobStatus]:
         if answer.exit_code != 0:
-            raise _error(answer, CommandError, "squeue failed")
-        return _statuses(_rows(answer, len(_STATUS_FIELDS)), _queue_status)
+            raise self._error(answer, "squeue", CommandError, "squeue failed")
+        return statuses(_rows(answer, len(STATUS_FIELDS)), queue_status)
 
     def explain_reason(self, status: JobStatus) -> QueueReason | None:
         if status.reason is None or not status.state.is_waiting:
@@ -201,13 +194,17 @@ class SlurmScheduler(Scheduler):
     def history_command(self, jobs: Collection[JobId], user: str, since: datetime) -> list[str]:
         # Elements that did not start have one record together, which is found by the array's id.
         ids = dict.fromkeys(self.array_id(job).value for job in jobs)
-        return [*_sacct(_HISTORY_FIELDS, user, since), "--allocations", f"--jobs={','.join(ids)}"]
+        return [
+            *self._sacct(HISTORY_FIELDS, user, since),
+            "--allocations",
+            f"--jobs={','.join(ids)}",
+        ]
 
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
-        return _statuses(_records(answer, len(_HISTORY_FIELDS)), _history_status)
+        return statuses(self._records(answer, len(HISTORY_FIELDS)), history_status)
 
     def find_history_command(self, name: str, user: str, since: datetime) -> list[str]:
-        sacct = _sacct(_HISTORY_FIELDS, user, since)
+        sacct = self._sacct(HISTORY_FIELDS, user, since)
         return [*sacct, *_EVEN_NEVER_ELIGIBLE, "--allocations", f"--name={name}"]
 
     def without_record(
@@ -236,21 +233,21 @@ class SlurmScheduler(Scheduler):
 
     def usage_command(self, jobs: Collection[JobId], user: str, since: datetime) -> list[str]:
         ids = ",".join(job.value for job in jobs)
-        return [*_sacct(slurm_usage.FIELDS, user, since), f"--jobs={ids}"]
+        return [*self._sacct(slurm_usage.FIELDS, user, since), f"--jobs={ids}"]
 
     def parse_usage(self, answer: Answer) -> dict[JobId, JobUsage]:
-        return slurm_usage.usages(_records(answer, len(slurm_usage.FIELDS)))
+        return slurm_usage.usages(self._records(answer, len(slurm_usage.FIELDS)))
 
     def cancel_command(self, jobs: Collection[JobId], *, only_waiting: bool = False) -> list[str]:
         states = ["--state=PENDING"] if only_waiting else []
-        return [*_PINNED, "scancel", *states, *(job.value for job in jobs)]
+        return [*self.command("scancel"), *states, *(job.value for job in jobs)]
 
     def parse_cancel(self, answer: Answer) -> None:
         over = re.compile(r"Job/step already completing or completed|Invalid job id")
-        words = [line for line in answer.stderr.splitlines() if line.strip()]
+        words = complaints(answer.stderr)
         harmless = bool(words) and all(over.search(line) for line in words)
         if answer.exit_code != 0 and not harmless:
-            raise _error(answer, CommandError, "scancel failed")
+            raise self._error(answer, "scancel", CommandError, "scancel failed")
 
     def find_command(self, name: str, user: str) -> list[str]:
         return [*self.status_command(user), f"--name={name}"]
@@ -259,141 +256,55 @@ class SlurmScheduler(Scheduler):
         return newest_first(self.parse_status(answer).values())
 
     def queue_command(self) -> list[str]:
-        return [*_PINNED, "sinfo", "--noheader", f"--format={SEPARATOR.join(_QUEUE_FIELDS)}"]
+        shape = ("--noheader", "--Node", QUEUE_ORDER, _columns(QUEUE_FIELDS))
+        return [*self.command("sinfo"), *shape]
 
     def parse_queues(self, answer: Answer) -> Mapping[str, Queue]:
         if answer.exit_code != 0:
-            raise _error(answer, CommandError, "sinfo failed")
-        queues = {}
-        for name, availability, limit in _rows(answer, len(_QUEUE_FIELDS)):
-            plain = name.removesuffix("*")
-            queues[plain] = Queue(
-                name=plain,
-                is_default=name.endswith("*"),
-                is_up=availability == "up",
-                walltime_seconds=None if (walltime := seconds(limit)) is None else int(walltime),
-            )
-        return queues
+            raise self._error(answer, "sinfo", CommandError, "sinfo failed")
+        return queues(_rows(answer, len(QUEUE_FIELDS), end=SEPARATOR))
+
+    def demand_command(self) -> list[str]:
+        states = f"--states={LIVE_STATES}"
+        return [*self.command("squeue"), "--noheader", "--array", states, _columns(DEMAND_FIELDS)]
+
+    def parse_demand(self, answer: Answer) -> Mapping[str, Demand]:
+        if answer.exit_code != 0:
+            raise self._error(answer, "squeue", CommandError, "squeue failed")
+        return demands(_rows(answer, len(DEMAND_FIELDS), end=SEPARATOR))
+
+    def _sacct(self, fields: Sequence[str], user: str, since: datetime) -> list[str]:
+        return [
+            *self.command("sacct"),
+            "--noheader",
+            "--parsable2",
+            f"--delimiter={SEPARATOR}",
+            "--duplicates",
+            f"--user={user}",
+            f"--starttime={since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}",
+            f"--format={','.join(fields)}",
+        ]
+
+    def _records(self, answer: Answer, width: int) -> Iterator[list[str]]:
+        if "accounting storage is disabled" in answer.stderr:
+            return iter(())  # the site keeps no records, which is an answer
+        if answer.exit_code != 0:
+            raise self._error(answer, "sacct", CommandError, "sacct failed")
+        return _rows(answer, width)
+
+    def _error(
+        self, answer: Answer, name: str, kind: type[CommandError], what: str
+    ) -> CommandError:
+        return failure(answer, kind, what, self.commands.entry(name))
 
 
-def _sacct(fields: Sequence[str], user: str, since: datetime) -> list[str]:
-    return [
-        *_PINNED,
-        "sacct",
-        "--noheader",
-        "--parsable2",
-        f"--delimiter={SEPARATOR}",
-        "--duplicates",
-        f"--user={user}",
-        f"--starttime={since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}",
-        f"--format={','.join(fields)}",
-    ]
+def _columns(names: Sequence[str]) -> str:
+    return "--Format=" + ",".join(f"{name}:{SEPARATOR}" for name in names)
 
 
-def _records(answer: Answer, width: int) -> Iterator[list[str]]:
-    if "accounting storage is disabled" in answer.stderr:
-        return iter(())  # the site keeps no records, which is an answer
-    if answer.exit_code != 0:
-        raise _error(answer, CommandError, "sacct failed")
-    return _rows(answer, width)
-
-
-def _error(answer: Answer, kind: type[CommandError], what: str) -> CommandError:
-    words = answer.stderr.strip() or answer.stdout.strip() or "no message"
-    if answer.exit_code == 127:
-        return CommandNotFound(
-            f"a command of Slurm was not found ({words}). Run this where they are on PATH (a login"
-            " node), or use the embedded scheduler of this machine: HPC_BRIDGE_SCHEDULER=local.",
-            command=answer.command,
-            exit_code=127,
-            stderr=answer.stderr,
-        )
-    if _UNAVAILABLE.search(words):
-        kind, what = SchedulerUnavailable, "Slurm does not answer"
-    return kind(
-        f"{what}: {words}",
-        command=answer.command,
-        exit_code=answer.exit_code,
-        stderr=answer.stderr,
-    )
-
-
-def _rows(answer: Answer, width: int) -> Iterator[list[str]]:
+def _rows(answer: Answer, width: int, end: str = "") -> Iterator[list[str]]:
     # Not splitlines: a name may hold what Unicode counts as a line break.
     for line in answer.stdout.split("\n"):
-        fields = line.split(SEPARATOR)
+        fields = line.removesuffix(end).split(SEPARATOR)
         if len(fields) == width:
             yield [field.strip() for field in fields]
-
-
-def _statuses(
-    rows: Iterator[list[str]], status: Callable[[list[str]], JobStatus]
-) -> dict[JobId, JobStatus]:
-    found: dict[JobId, JobStatus] = {}
-    shared: dict[JobId, JobStatus] = {}
-    unknown: list[str] = []
-    for row in rows:
-        try:
-            parsed = status(row)
-        except UnexpectedOutput as error:
-            unknown.append(str(error))
-            continue
-        for job_id in elements(parsed.job_id.value):
-            if job_id == parsed.job_id:
-                found[job_id] = parsed
-            else:  # of elements that had not started; one that has started since has its own
-                shared[job_id] = replace(parsed, job_id=job_id)
-    found = shared | found
-    if unknown:
-        raise UnexpectedOutput("; ".join(sorted(set(unknown))), readable=found)
-    return found
-
-
-def _queue_status(row: list[str]) -> JobStatus:
-    job_id, name, word, reason, nodes, submitted, started, ended = row
-    state = _state(job_id, word)
-    if state is JobState.PENDING and _HELD_REASONS.search(reason):
-        state = JobState.HELD
-    start = moment(started)
-    return JobStatus(
-        job_id=JobId(job_id),
-        name=name,
-        state=state,
-        scheduler_state=word,
-        reason=text(reason),
-        nodes=text(nodes),
-        submitted=moment(submitted),
-        # squeue's %S is the expected start of a job that waits, and the end of one that never ran.
-        started=None if state.is_waiting or not nodes else start,
-        estimated_start=start if state.is_waiting else None,
-        ended=moment(ended) if state.is_terminal else None,
-    )
-
-
-def _history_status(row: list[str]) -> JobStatus:
-    job_id, name, word, exit_code, reason, nodes, submitted, started, ended = row
-    state = _state(job_id, word)
-    code, _, signal = exit_code.partition(":")
-    cancelled_by = _CANCELLED_BY.match(word)
-    return JobStatus(
-        job_id=JobId(job_id),
-        name=name,
-        state=state,
-        scheduler_state=word,
-        reason=text(reason),
-        exit_code=int(code) if state.is_terminal and code.isdigit() else None,
-        signal=int(signal) if state.is_terminal and signal.isdigit() and int(signal) else None,
-        nodes=text(nodes),
-        submitted=moment(submitted),
-        started=moment(started),
-        ended=moment(ended),
-        cancelled_by=cancelled_by[1] if cancelled_by else None,
-    )
-
-
-def _state(job_id: str, word: str) -> JobState:
-    plain = word.split(" ")[0].rstrip("+")
-    state = _STATES.get(plain)
-    if state is None:
-        raise UnexpectedOutput(f"job {job_id} is in state {word!r}, which is not known here")
-    return state

@@ -14,6 +14,9 @@ _MIB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
 _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 _ARRAY = re.compile(r"(\d+)_\[([^\]]*)\]")
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_IN_BRACKETS = re.compile(r"\([^()]*\)")
+NO_TYPE = "gpu"
+"""Stands for the type of GPUs that the site gave none."""
 
 
 def text(value: str) -> str | None:
@@ -50,6 +53,19 @@ def resources(value: str) -> dict[str, str]:
     """Trackable resources: ``cpu=2,mem=500M,gres/gpu=1``."""
     pairs = (entry.partition("=") for entry in value.split(","))
     return {name: amount for name, equals, amount in pairs if equals}
+
+
+def gpus(value: str) -> dict[str, int]:
+    """GPUs by type of a GRES list: ``gpu:a100:4(S:0-1),gpu:a100_1g.5gb:7(IDX:0,3),shard:8``."""
+    found: dict[str, int] = {}
+    for entry in _IN_BRACKETS.sub("", value).split(","):
+        name, *rest = entry.strip().split(":")
+        words = [word for word in rest if word != "no_consume"]
+        if name == "gpu":
+            count = int(words.pop()) if words and words[-1].isdecimal() else 1
+            kind = words[0] if words else NO_TYPE
+            found[kind] = found.get(kind, 0) + count
+    return found
 
 
 def elements(job_id: str) -> Iterator[JobId]:

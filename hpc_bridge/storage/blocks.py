@@ -10,7 +10,7 @@ from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.filesystems import WritableFileSystem
 from pydantic import Field
 
-from hpc_bridge.files import write_private
+from hpc_bridge.files import expanded_path, write_private
 
 
 class ClusterStorage(WritableFileSystem):
@@ -25,7 +25,11 @@ class ClusterStorage(WritableFileSystem):
     _description: ClassVar[str] = "Results on the shared file system of an HPC cluster."
 
     site: str = Field(description="The cluster that the folder belongs to.")
-    basepath: str = Field(description="Absolute folder on the cluster.")
+    basepath: str = Field(
+        description=(
+            "Absolute folder on the cluster; {user}, ~ and $VARIABLES are those of who uses it."
+        )
+    )
 
     async def aread_path(self, path: str) -> bytes:
         """As ``read_path``."""
@@ -49,8 +53,12 @@ class ClusterStorage(WritableFileSystem):
         """Write ``content``; returns the absolute path."""
         return self._write(path, content)
 
+    @property
+    def _base(self) -> Path:
+        return Path(expanded_path(self.basepath))
+
     def _resolve(self, path: str) -> Path:
-        base = Path(self.basepath).resolve()
+        base = self._base.resolve()
         resolved = (base / path).resolve()
         if not resolved.is_relative_to(base):
             raise ValueError(f"{path!r} lies outside of {self.basepath}")
@@ -61,11 +69,11 @@ class ClusterStorage(WritableFileSystem):
         try:
             return resolved.read_bytes()
         except FileNotFoundError:
-            if Path(self.basepath).is_dir():
+            if self._base.is_dir():
                 advice = "it was never stored, for instance because it cannot be pickled: the job's"
                 advice += " output says why"
             else:
-                advice = f"this machine does not see {self.basepath}; read results where it does"
+                advice = f"this machine does not see {self._base}; read results where it does"
             raise ValueError(
                 f"the result {resolved} of cluster {self.site!r} does not exist: {advice}"
             ) from None

@@ -10,12 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hpc_bridge.connections import connect
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.journal import FORMAT, RunDirectory, is_submission_id, submission_time
-from hpc_bridge.settings import POLL_INTERVAL, SchedulerName
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.reconnecting import reconnect
 from hpc_bridge.tracking.resubmission import noted_or_found, resubmit
 
 logger = logging.getLogger(__name__)
@@ -76,14 +75,13 @@ def find_jobs(
     SharedDirectoryError.
     """
     run, submission = orphan.run, orphan.submission
-    scheduler: SchedulerName = submission["scheduler"]
-    connection = connect(scheduler, run.shared, poll_interval or POLL_INTERVAL[scheduler])
+    connection = reconnect(run, submission, poll_interval)
     if noted_or_found(run, connection.cluster) is None:
         if now() - submission_time(run.submission_id) < _IN_FLIGHT:
             return None
         if submission["format"] == 1 or not may_submit:
             return []  # format 1 left what was refused in this form too
-        logger.warning("%s was never submitted; submitting it now", run.submission_id)
+        _warn_of_unsubmitted(run.submission_id)
         resubmit(run, connection)
     if run.read_submission().get("job_id") is None:
         return None  # the shared directory is full: the job is found again by its name
@@ -113,6 +111,12 @@ def index_older_runs(shared: Path) -> int:
 def _warn_of_newer(path: Path) -> None:
     """Once, not at every poll."""
     logger.warning("%s was written by a newer version of hpc-bridge and is left alone", path)
+
+
+@lru_cache
+def _warn_of_unsubmitted(submission_id: str) -> None:
+    """Once, however long the site's limit of live jobs keeps it waiting."""
+    logger.warning("%s was never submitted; submitting it now", submission_id)
 
 
 def _live(shared: Path) -> list[str]:

@@ -14,6 +14,7 @@ from hpc_bridge.jobs import JobId, JobSpec
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import SchedulerName
+from hpc_bridge.sites.profile import CostsPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class TrackedJob:
     scheduler: SchedulerName
     connection: Connection
     spec: JobSpec | None = None
+    costs: CostsPart | None = None
+    """What the site charged by the hour when the job was submitted; None when it does not say."""
+    site: str | None = None
+    """Name of the site whose profile counted for the job."""
 
     @property
     def reference(self) -> JobReference:
@@ -55,6 +60,8 @@ def tracked_jobs(run: RunDirectory, connection: Connection) -> list[TrackedJob]:
             journal["scheduler"],
             connection,
             spec,
+            stored_costs(journal),
+            journal.get("site"),
         )
         for element, flow_run_id in flow_runs.items()
         if run.settled(int(element)) is None
@@ -74,4 +81,12 @@ def stored_spec(journal: Mapping[str, Any]) -> JobSpec | None:
     try:
         return JobSpec(**known)
     except ValidationError:
+        return None
+
+
+def stored_costs(journal: Mapping[str, Any]) -> CostsPart | None:
+    """The site's costs as they were then; None when there were none or they cannot be read."""
+    try:
+        return CostsPart(**journal["costs"])
+    except (KeyError, TypeError, ValidationError):
         return None

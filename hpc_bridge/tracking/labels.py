@@ -14,7 +14,7 @@ async def label_flow_run(client: PrefectClient, job: TrackedJob) -> None:
         job.flow_run_id,
         {
             "hpc-bridge.scheduler": job.scheduler,
-            "hpc-bridge.site": load_settings().site or job.scheduler,
+            "hpc-bridge.site": job.site or load_settings().site or job.scheduler,
             "hpc-bridge.job-id": str(job.job_id),
             "hpc-bridge.submission": job.run.submission_id,
         },

@@ -14,9 +14,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.journal import RunDirectory, is_submission_id, shared_directory_errors
+from hpc_bridge.settings import Settings
+
+if TYPE_CHECKING:
+    from hpc_bridge.sites.site import Site
 
 REMOVING = ".removing-"
 """Begins the name of what is being removed; what a dead process left so is finished later."""
@@ -36,6 +40,13 @@ class Swept:
     untold: list[str] = field(default_factory=list)
     """Submissions kept although old: their jobs have ended, which no server has been told."""
     errors: list[str] = field(default_factory=list)
+
+
+def kept_for(settings: Settings, site: Site | None) -> timedelta | None:
+    """How long after their end: as the user has set it, else as the site has; None is for ever."""
+    if site is None or "retention" in settings.model_fields_set:
+        return settings.retention
+    return site.profile.retention
 
 
 def sweep(

@@ -24,7 +24,7 @@ from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.labels import label_flow_run
 from hpc_bridge.tracking.outcome import is_other_jobs, settle
 from hpc_bridge.tracking.output import OutputRelay
-from hpc_bridge.tracking.usage import publish_usage, usage_markdown
+from hpc_bridge.tracking.usage import cost_metadata, publish_usage, usage_markdown
 from hpc_bridge.tracking.waiting import Waiting, say
 from hpc_bridge.watcher import WatchedJob
 
@@ -285,8 +285,10 @@ class Tracker:
     async def _publish(self, status: JobStatus, usage: JobUsage | None) -> None:
         if usage is None:
             usage = JobUsage(submitted=status.submitted, started=status.started, ended=status.ended)
-        text = usage_markdown(usage, status, self.job.spec)
-        await publish_usage(self.client, self.job.flow_run_id, text, usage)
+        spec, costs = self.job.spec, self.job.costs
+        text = usage_markdown(usage, status, spec, costs)
+        cost = cost_metadata(usage, spec, costs)
+        await publish_usage(self.client, self.job.flow_run_id, text, usage, cost)
 
     async def _note(self, status: JobStatus, state: State[Any] | None) -> None:
         what = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -14,6 +15,7 @@ from prefect.client.schemas.filters import (
 
 from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
 from hpc_bridge.jobs.usage import JobUsage
+from hpc_bridge.sites.profile import CostsPart
 from hpc_bridge.tracking.explanation import readable_memory
 
 KEY = "hpc-job-usage"
@@ -25,15 +27,20 @@ _SHORTEST_ADVISED = 60.0
 """Seconds; what a shorter job used says nothing about the next one."""
 
 
-def usage_markdown(usage: JobUsage | None, status: JobStatus, spec: JobSpec | None) -> str:
-    """A table with bars, and advice where much was asked for that was not used."""
+def usage_markdown(
+    usage: JobUsage | None,
+    status: JobStatus,
+    spec: JobSpec | None,
+    costs: CostsPart | None = None,
+) -> str:
+    """A table with bars, the cost where the site has one, and advice where much was not used."""
     known = usage or JobUsage(
         submitted=status.submitted, started=status.started, ended=status.ended
     )
     parts = [
         f"# Job {status.job_id}: {status.state.value}",
         _table(known, spec),
-        _account(known, status, spec),
+        _account(known, status, spec, costs),
         *(f"**{line}**" for line in _advice(known, status)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -99,7 +106,33 @@ def _has_gpus(usage: JobUsage, spec: JobSpec | None) -> bool:
     return bool(usage.gpus)
 
 
-def _account(usage: JobUsage, status: JobStatus, spec: JobSpec | None) -> str:
+def estimated_cost(usage: JobUsage, spec: JobSpec | None, costs: CostsPart) -> float | None:
+    """Of the hours that the site charges for; None when one of them is not known."""
+    charged = (
+        (usage.node_hours, costs.node_hour),
+        (usage.cpu_hours, costs.cpu_hour),
+        (usage.gpu_hours if _has_gpus(usage, spec) else 0.0, costs.gpu_hour),
+    )
+    total = 0.0
+    for hours, price in charged:
+        if price:
+            if hours is None:
+                return None
+            total += hours * price
+    return total
+
+
+def cost_metadata(usage: JobUsage, spec: JobSpec | None, costs: CostsPart | None) -> dict[str, str]:
+    """The cost and its unit for programs; empty when it is not known."""
+    cost = None if costs is None else estimated_cost(usage, spec, costs)
+    if costs is None or cost is None:
+        return {}
+    return {"estimated_cost": f"{cost:.6g}", "cost_unit": costs.unit}
+
+
+def _account(
+    usage: JobUsage, status: JobStatus, spec: JobSpec | None, costs: CostsPart | None
+) -> str:
     """Times and what the job is charged for."""
     queued = usage.queue_seconds
     where = f" on {status.nodes}" if status.nodes and usage.wall_seconds is not None else ""
@@ -111,6 +144,10 @@ def _account(usage: JobUsage, status: JobStatus, spec: JobSpec | None) -> str:
     ]
     if _has_gpus(usage, spec):
         lines.append(f"* GPU hours: {_hours(usage.gpu_hours)}")
+    if costs is not None:
+        cost = estimated_cost(usage, spec, costs)
+        told = NOT_RECORDED if cost is None else f"{cost:.2f} {costs.unit}"
+        lines.append(f"* Estimated cost: {told}")
     if usage.energy_joules is not None:
         lines.append(f"* Energy: {usage.energy_joules / 3.6e6:.3g} kWh")
     return "\n".join(lines)
@@ -159,10 +196,17 @@ def _hours(hours: float | None) -> str:
 
 
 async def publish_usage(
-    client: PrefectClient, flow_run_id: UUID, markdown: str, usage: JobUsage | None
+    client: PrefectClient,
+    flow_run_id: UUID,
+    markdown: str,
+    usage: JobUsage | None,
+    cost: Mapping[str, str] | None = None,
 ) -> None:
-    """Make the artifact of the flow run, or bring the one it has up to date."""
-    metadata = _metadata(usage)
+    """Make the artifact of the flow run, or bring the one it has up to date.
+
+    ``cost`` is that of ``cost_metadata``.
+    """
+    metadata = _metadata(usage) | dict(cost or {})
     mine = await client.read_artifacts(
         artifact_filter=ArtifactFilter(
             key=ArtifactFilterKey(any_=[KEY]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from abc import ABC
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ import anyio.abc
 import httpx
 from prefect.exceptions import Abort, InfrastructureNotFound, ObjectNotFound, Pause
 from prefect.logging import get_logger
-from prefect.states import Pending
+from prefect.states import Crashed, Pending
 from prefect.types import KeyValueLabels
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import CommandError, HPCBridgeError
+from hpc_bridge.errors import CommandError, HPCBridgeError, InvalidJobSpec, SettingsError
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
@@ -35,6 +36,7 @@ from hpc_bridge.workers.submission import (
 from hpc_bridge.workers.submitting import BatchWorkerResult, SubmittingWorker
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.client.schemas.responses import WorkerFlowRunResponse
 
@@ -96,7 +98,9 @@ class BatchWorker(SubmittingWorker, ABC):
         self._freed = []
         self._resolving = anyio.CapacityLimiter(_RESOLVED_AT_ONCE)
         self._gatherer = Gatherer(load_settings().array_window, lambda: self.submitting)
-        self._housekeeping = Housekeeping(self, shared, configuration.polling_seconds)
+        self._housekeeping = Housekeeping(
+            self, shared, configuration.polling_seconds, configuration.profiled_site
+        )
         for work in (self.keeper.serve, self._housekeeping.serve):
             self._in_background(work)
         if self._limiter is not None:  # adopted jobs count before new runs are taken
@@ -216,6 +220,18 @@ class BatchWorker(SubmittingWorker, ABC):
             await super()._submit_run(flow_run)
         finally:
             self._resolved(flow_run.id)
+
+    async def _propose_crashed_state(
+        self, flow_run: FlowRun, message: str, client: PrefectClient | None = None
+    ) -> None:
+        """As Prefect's; a request that cannot be asked is refused like one that is submitted."""
+        error = sys.exception()
+        if not isinstance(error, (InvalidJobSpec, SettingsError)):
+            await super()._propose_crashed_state(flow_run, message, client)
+            return
+        refused: State[Any] = Crashed(name="Refused", message=str(error))
+        with contextlib.suppress(Abort, ObjectNotFound, httpx.HTTPError):  # it is told already
+            await propose_state(client or self.client, refused, flow_run_id=flow_run.id)
 
     def _resolved(self, flow_run_id: UUID) -> None:
         with contextlib.suppress(RuntimeError):  # it is called again at the end

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.client.utilities import inject_client
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs import JobSpec, Resources
 from hpc_bridge.jobs.spec import check_environment, explain, unknown_name
 from hpc_bridge.settings import POLL_INTERVAL, RunSettings, SchedulerName, load_settings
+from hpc_bridge.sites.choosing import groups_at
+from hpc_bridge.sites.limits import check_request
+from hpc_bridge.sites.profile import NAME_PATTERN, VARIABLES
 from hpc_bridge.storage.bundle import default_interpreter
+from hpc_bridge.workers.precedence import over_the_pool, over_the_site, requested_site
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+
+    from hpc_bridge.sites.site import Site
+
+logger = logging.getLogger(__name__)
 
 
 class _Caller(BaseModel):
@@ -29,6 +46,12 @@ class _Caller(BaseModel):
         check_environment(value)
         return value
 
+    site: str | None = Field(
+        default=None,
+        title="Site",
+        description="Name of the site profile: what the cluster has, and its defaults and limits.",
+        pattern=NAME_PATTERN,
+    )
     called_from: str | None = Field(
         default=None,
         title="Called from",
@@ -54,6 +77,8 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
+    _site: Site | None = PrivateAttr(default=None)
+
     @classmethod
     @inject_client
     async def from_template_and_values(
@@ -64,16 +89,49 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
     ) -> Self:
         """As Prefect does, with this account's settings between the pool and ``values``.
 
-        Raises InvalidJobSpec naming every job variable that is unknown or wrong.
+        The site's profile comes below the pool (``workers/precedence.py``). Raises SiteError, and
+        InvalidJobSpec naming every job variable that is unknown or wrong.
         """
         check_values(values)
+        site = await requested_site(values, base_job_template, client)
+        return await cls.at_site(site, base_job_template, values, client)
+
+    @classmethod
+    async def at_site(
+        cls,
+        site: Site | None,
+        base_job_template: dict[str, Any],
+        values: Mapping[str, Any],
+        client: PrefectClient | None,
+    ) -> Self:
+        """As ``from_template_and_values``, when the site is known or there is none."""
         try:
             configuration: Self = await super().from_template_and_values(
-                base_job_template, load_settings().job_variables() | values, client=client
+                over_the_site(base_job_template, site),
+                over_the_pool(values, load_settings(), site),
+                client=client,
             )
         except ValidationError as error:
             raise InvalidJobSpec(explain(error, cls)) from None
-        return configuration
+        return configuration.put_at(site)
+
+    def put_at(self, site: Site | None) -> Self:
+        """Let the site's limits, script and polling count for the job."""
+        self._site = site
+        # A pool that was made by an earlier version does not hand it on.
+        self.site = self.site if site is None else site.name
+        return self
+
+    @property
+    def profiled_site(self) -> Site | None:
+        """The site whose profile counts for the job; None where there is no profile."""
+        return self._site
+
+    def check_limits(self) -> None:
+        """Raise InvalidJobSpec with all that the site forbids or does not have."""
+        if self._site is not None:
+            asked = self.model_dump(mode="json", include=set(VARIABLES), exclude_defaults=True)
+            check_request(self._site, asked, groups=groups_at(self._site))
 
     @classmethod
     def _base_environment(cls) -> dict[str, str]:
@@ -97,8 +155,13 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
     @property
     def polling_seconds(self) -> float:
-        """Pause between two status commands."""
-        return self.poll_interval or POLL_INTERVAL[self.scheduler_name]
+        """Pause between two status commands; never below what the site allows."""
+        seconds = self.poll_interval or POLL_INTERVAL[self.scheduler_name]
+        shortest = self._site.profile.scheduler.shortest_poll_interval if self._site else None
+        if self._site is None or shortest is None or seconds >= shortest:
+            return seconds
+        _say_raised(self._site.name, seconds, shortest)
+        return shortest
 
     def spec(self, submission_id: str, comment: str) -> JobSpec:
         """The neutral request. Raises InvalidJobSpec."""
@@ -107,6 +170,12 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         asked["warning"] = self.warning_in_effect()
         # Validated when this object was made; units have become numbers since.
         return JobSpec.model_construct(name=submission_id, environment=dict(self.env), **asked)
+
+
+@lru_cache(maxsize=32)
+def _say_raised(site: str, asked: float, shortest: float) -> None:
+    """Once for the same."""
+    logger.info("Site %s is asked every %g s, not every %g s", site, shortest, asked)
 
 
 def check_names(values: Mapping[str, Any]) -> None:

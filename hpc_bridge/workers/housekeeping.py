@@ -39,10 +39,11 @@ from hpc_bridge.settings import load_settings
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
-from hpc_bridge.tracking.retention import sweep
+from hpc_bridge.tracking.retention import kept_for, sweep
 from hpc_bridge.tracking.unsubmitted import flow_runs_of, give_up, may_submit, refuse
 
 if TYPE_CHECKING:
+    from hpc_bridge.sites.site import Site
     from hpc_bridge.workers.base import BatchWorker
 
 logger = get_logger("hpc_bridge")
@@ -66,10 +67,13 @@ class Housekeeping:
     3. Run directories whose retention is over are removed, once a day.
     """
 
-    def __init__(self, worker: BatchWorker, shared: Path, interval: float) -> None:
+    def __init__(
+        self, worker: BatchWorker, shared: Path, interval: float, site: Site | None = None
+    ) -> None:
         self._worker = worker
         self.shared = shared
         self._interval = interval
+        self._site = site
         self._waiting: dict[str, Orphan] = {}
         self._foreign: set[str] = set()
         self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
@@ -287,7 +291,7 @@ class Housekeeping:
             return
         self._swept = time.monotonic()
         await asyncio.to_thread(claims_on(self.shared).dead_workers)  # which forgets old ones
-        retention = load_settings().retention
+        retention = kept_for(load_settings(), self._site)
         if retention is not None:
             swept = await asyncio.to_thread(sweep, self.shared, retention)
             if swept.count:

@@ -32,11 +32,17 @@ class PreparedRun(Generic[R]):
 
 def pinned(configuration: BatchJobConfiguration) -> dict[str, Any]:
     """What the caller's own surroundings decide, for a worker that has others."""
-    return load_settings().job_variables() | {
-        "called_from": str(Path.cwd()),
-        "python": configuration.interpreter,
-        "shared_dir": str(configuration.shared),
-    }
+    site = configuration.profiled_site
+    own = {} if site is None else {**site.user_variables(), "site": site.name}
+    return (
+        own
+        | load_settings().job_variables()
+        | {
+            "called_from": str(Path.cwd()),
+            "python": configuration.interpreter,
+            "shared_dir": str(configuration.shared),
+        }
+    )
 
 
 def shown(flow: Flow[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:

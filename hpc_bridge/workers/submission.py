@@ -17,7 +17,7 @@ from uuid import UUID
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings import get_current_settings
 
-from hpc_bridge.connections import Connection, connect
+from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, Connection, connect
 from hpc_bridge.errors import (
     BundleError,
     HPCBridgeError,
@@ -33,10 +33,10 @@ from hpc_bridge.journal import (
     shared_directory_errors,
 )
 from hpc_bridge.node.attempt import FLOW_RUN_ID
-from hpc_bridge.script import is_array, render
+from hpc_bridge.script import is_array, render, with_site_directives
 from hpc_bridge.storage.bundle import BundleStore
 from hpc_bridge.tracking.claims import claims_on
-from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.job import TrackedJob, stored_costs
 from hpc_bridge.tracking.resubmission import note_job_id, now
 from hpc_bridge.workers.prepared import one_line
 
@@ -61,27 +61,61 @@ class JobRequest:
 
 
 def connection_of(configuration: BatchJobConfiguration) -> Connection:
-    """The scheduler that a configuration names."""
+    """The scheduler that a configuration names, asked as its site wants."""
     return connect(
-        configuration.scheduler_name, configuration.shared, configuration.polling_seconds
+        configuration.scheduler_name,
+        configuration.shared,
+        configuration.polling_seconds,
+        _options(configuration),
     )
+
+
+def _options(configuration: BatchJobConfiguration) -> ClusterOptions:
+    site = configuration.profiled_site
+    return NO_OPTIONS if site is None else ClusterOptions.of(site.profile)
 
 
 def job_script(
     configuration: BatchJobConfiguration, spec: JobSpec, *, array: str | None = None
 ) -> str:
     """The script that ``submit`` would hand over for ``spec``; ``array`` are the indices of one."""
+    scheduler = connection_of(configuration).cluster.scheduler
+    scheduler.check_directives(spec.directives)
+    script = render(
+        spec,
+        script_context(configuration, spec, array),
+        packaged=scheduler.template,
+        template=configuration.template,
+    )
+    site = configuration.profiled_site
+    if site is None:
+        return script
+    options = site.profile.scheduler
+    return with_site_directives(
+        script, skip=options.skip_directives, add=options.add_directives, own=spec.directives
+    )
+
+
+def script_context(
+    configuration: BatchJobConfiguration, spec: JobSpec, array: str | None
+) -> dict[str, Any]:
+    """What a template knows besides ``spec``."""
     run_dir = configuration.shared / "runs" / spec.name
-    context = {
+    context: dict[str, Any] = {
         "run_dir": str(run_dir),
         "output": str(run_dir / "job.out"),
         "python": configuration.interpreter,
         "setup": configuration.setup or [],
         "array": array,
     }
-    scheduler = connection_of(configuration).cluster.scheduler
-    scheduler.check_directives(spec.directives)
-    return render(spec, context, packaged=scheduler.template, template=configuration.template)
+    if (site := configuration.profiled_site) is not None:
+        environment, scratch = site.profile.environment, site.profile.paths.node_scratch
+        context |= {
+            "site_modules": list(environment.modules),
+            "site_prologue": environment.prologue.rstrip(),
+            "node_scratch": None if scratch is None else site.path(scratch),
+        }
+    return context
 
 
 def likeness(request: JobRequest) -> str:
@@ -96,6 +130,7 @@ def likeness(request: JobRequest) -> str:
         node_environment(configuration),
         _journal_command(configuration),
         request.work_pool,
+        None if configuration.profiled_site is None else configuration.profiled_site.text,
     ]
     if (key := bundle_key(configuration.command)) is not None:
         store = BundleStore(configuration.shared)
@@ -151,6 +186,8 @@ def submit(requests: Sequence[JobRequest]) -> list[TrackedJob]:
             configuration.scheduler_name,
             connection,
             spec,
+            stored_costs(journal),
+            journal.get("site"),
         )
         for element, request in enumerate(requests)
     ]
@@ -218,7 +255,8 @@ def node_environment(configuration: BatchJobConfiguration) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "HPC_BRIDGE_SCHEDULER": configuration.scheduler_name,
         "HPC_BRIDGE_SHARED_DIR": str(shared),
-        **_credentials(prefect),
+        **({"HPC_BRIDGE_SITE": configuration.site} if configuration.site else {}),
+        **credentials(prefect),
     }
     named = {name: value for name, value in configuration.env.items() if value is not None}
     named.pop(FLOW_RUN_ID, None)  # which the node knows: an array's elements share these variables
@@ -242,7 +280,8 @@ def is_loopback(url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _credentials(prefect: PrefectSettings) -> dict[str, str]:
+def credentials(prefect: PrefectSettings) -> dict[str, str]:
+    """What the submitter's settings hold to be let in by the server, as variables."""
     found = {}
     if prefect.api.key is not None:
         found["PREFECT_API_KEY"] = prefect.api.key.get_secret_value()
@@ -261,11 +300,25 @@ def _journal(requests: Sequence[JobRequest], spec: JobSpec) -> dict[str, Any]:
         "work_pool": requests[0].work_pool,
         "work_pool_id": str(requests[0].work_pool_id) if requests[0].work_pool_id else None,
         "scheduler": configuration.scheduler_name,
+        **_about_site(configuration),
         "command": _journal_command(configuration),
         "spec": spec.model_dump(mode="json", exclude_defaults=True, exclude={"environment"}),
         "submitted_by": f"{os.getuid()}@{socket.gethostname()}",
         "created": now(),
     }
+
+
+def _about_site(configuration: BatchJobConfiguration) -> dict[str, Any]:
+    """What whoever adopts the job needs of the profile, which may be another one by then."""
+    site = configuration.profiled_site
+    if site is None:
+        return {}
+    about: dict[str, Any] = {"site": site.name}
+    if options := _options(configuration).stored():
+        about["cluster_options"] = options
+    if site.profile.costs is not None:
+        about["costs"] = site.profile.costs.model_dump(mode="json")
+    return about
 
 
 def _journal_command(configuration: BatchJobConfiguration) -> str | None:

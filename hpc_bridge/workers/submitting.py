@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from abc import ABC
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,10 +21,12 @@ from prefect.utilities.urls import url_for
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from typing_extensions import TypeVar
 
-from hpc_bridge.errors import BundleError, CommandError, HPCBridgeError
+from hpc_bridge.errors import BundleError, CommandError, HPCBridgeError, InvalidJobSpec
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.settings import load_settings
+from hpc_bridge.sites.choosing import default_site, site_of_pool
+from hpc_bridge.sites.resolve import resolve_site
 from hpc_bridge.storage.bundle import BundleStore, packed
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers.configuration import BatchJobConfiguration, BatchVariables
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.flows import Flow
 
+    from hpc_bridge.sites.site import Site
+
 logger = get_logger("hpc_bridge")
 
 R = TypeVar("R")
@@ -57,6 +63,8 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
     job_configuration = BatchJobConfiguration
     job_configuration_variables = BatchVariables
 
+    asked: Mapping[str, Any] = MappingProxyType({})
+    """Job variables of the flow that is submitted, which may name its site."""
     _serves = False
     """Whether this is a long-lived worker, rather than a caller that submits its own flow."""
 
@@ -69,10 +77,19 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
                 worker_type=self.type,
                 base_job_template=self._new_base_job_template,
                 settings=load_settings(),
+                site=await self._site(),
             )
             self._record_work_pool_snapshot(pool)
         if self._serves:
             await super().sync_with_backend()
+
+    async def _site(self) -> Site | None:
+        """What a new pool is made after, and the account's own pool is brought up to date with."""
+        name = self.asked.get("site") or site_of_pool(self._work_pool_name)
+        if name is not None:
+            return await resolve_site(name, self.client)
+        scheduler = self.asked.get("scheduler") or load_settings().scheduler
+        return await default_site(scheduler, self.client)
 
     def _new_base_job_template(self) -> dict[str, Any]:
         return self._base_job_template or self.get_default_base_job_template()
@@ -90,12 +107,12 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
     ) -> PreparedRun[R]:
         """Check and pack a call, before any flow run exists.
 
-        Raises InvalidJobSpec, TemplateError, BundleError or SharedDirectoryError.
+        Raises InvalidJobSpec, SiteError, TemplateError, BundleError or SharedDirectoryError.
         """
         if flow.should_validate_parameters:
             parameters = flow.validate_parameters(parameters)
         flow = await self._with_result_storage(flow)
-        configuration = await self._configuration(job_variables)
+        configuration = await self.checked(job_variables)
         self._check_api_url(configuration)
         job_script(configuration, configuration.spec("hb", "comment"))
 
@@ -114,6 +131,23 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
             job_variables=pinned(configuration) | job_variables | {"command": command},
             configuration=configuration,
         )
+
+    async def checked(self, job_variables: dict[str, Any]) -> BatchJobConfiguration:
+        """What the job variables ask for on this pool. Raises InvalidJobSpec and SiteError."""
+        configuration = await self._configuration(job_variables)
+        configuration.check_limits()
+        return configuration
+
+    async def check_deployment(self, job_variables: dict[str, Any]) -> None:
+        """Raise InvalidJobSpec for what the site would not take, and SiteError.
+
+        A value that is wrong in itself is left to the server, which refuses it by the pool's form.
+        """
+        try:
+            configuration = await self._configuration(job_variables)
+        except InvalidJobSpec:
+            return
+        configuration.check_limits()
 
     async def create_flow_run(self, prepared: PreparedRun[Any], state: Any) -> FlowRun:
         """Make the flow run; within a flow it is that flow's child."""
@@ -207,14 +241,12 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
             work_pool_id=self.work_pool.id,
         )
         try:
+            configuration.check_limits()
             job = await self._hand_over(request)
         except HPCBridgeError as error:
             if self._serves and isinstance(error, CommandError) and error.retryable:
                 raise  # it is tried again
-            name = "SubmissionFailed" if error.retryable else "Refused"
-            await self.client.set_flow_run_state(
-                flow_run.id, Crashed(name=name, message=str(error)), force=True
-            )
+            await self._refuse(flow_run, error)
             raise
         logger.info(
             "Flow run %r is %s job %s; see %s and %s",
@@ -225,6 +257,12 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
             job.run.path,
         )
         return job
+
+    async def _refuse(self, flow_run: FlowRun, error: HPCBridgeError) -> None:
+        name = "SubmissionFailed" if error.retryable else "Refused"
+        await self.client.set_flow_run_state(
+            flow_run.id, Crashed(name=name, message=str(error)), force=True
+        )
 
     async def _hand_over(self, request: JobRequest) -> TrackedJob:
         return (await asyncio.to_thread(submit, [request]))[0]

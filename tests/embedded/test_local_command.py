@@ -66,6 +66,9 @@ def test_ids_increase_and_history_find_and_queues_answer(site: Site) -> None:
     queues = scheduler.parse_queues(site.run(scheduler.queue_command()))
     assert queues["local"].is_default
     assert queues["local"].walltime_seconds is None
+    (machine,) = queues["local"].nodes
+    assert machine.is_idle
+    assert machine.free_cpus == machine.cpus > 0
 
 
 def test_forty_quick_jobs_all_run(site: Site) -> None:

@@ -12,6 +12,7 @@ from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_d
 from hpc_bridge.tracking.claims import Claims
 from tests.unit.claiming import Process, Start
 from tests.unit.fake_cluster import FakeCluster, connected
+from tests.unit.site_folders import SiteFolders
 from tests.unit.watching import Site
 
 
@@ -74,3 +75,15 @@ def site() -> Iterator[Site]:
     site = Site()
     yield site
     site.close()
+
+
+@pytest.fixture
+def site_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SiteFolders:
+    """Folders for profiles with nothing in them; beside them there are only the packaged ones."""
+    folders = SiteFolders(tmp_path / "etc", tmp_path / "config")
+    for folder in (folders.system, folders.user):
+        folder.mkdir(parents=True)
+    (folders.config / "config.toml").touch()
+    monkeypatch.setenv("HPC_BRIDGE_CONFIG", str(folders.config / "config.toml"))
+    monkeypatch.setattr("hpc_bridge.sites.files.SYSTEM", folders.system)
+    return folders

@@ -10,7 +10,7 @@ import pytest
 
 from hpc_bridge import connections
 from hpc_bridge.cluster import Cluster
-from hpc_bridge.connections import Connection
+from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.transports.local import LocalTransport
@@ -66,5 +66,5 @@ def connected(shared: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
     watcher = Watcher(nothing, lambda _jobs, _since: {}, interval=3600)
     connection = Connection(cluster, watcher, 30.0)
-    monkeypatch.setitem(connections._connections, ("slurm", shared, 30.0), connection)
+    monkeypatch.setitem(connections._connections, ("slurm", shared, 30.0, NO_OPTIONS), connection)
     return cluster

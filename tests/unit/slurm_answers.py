@@ -24,7 +24,6 @@ ASKED = {
     "status": SLURM.status_command("researcher"),
     "find": SLURM.find_command("hb", "researcher"),
     "history": SLURM.history_command([JobId("1")], "researcher", SINCE),
-    "queues": SLURM.queue_command(),
     "usage": SLURM.usage_command([JobId("1")], "researcher", SINCE),
 }
 

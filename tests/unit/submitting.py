@@ -12,7 +12,7 @@ import pytest
 
 from hpc_bridge import connections
 from hpc_bridge.cluster import Cluster
-from hpc_bridge.connections import Connection
+from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.storage.bundle import BundleStore, Packed
@@ -69,7 +69,7 @@ def connected(
         for interval in (30.0, 1.0):
             monkeypatch.setitem(
                 connections._connections,
-                (name, shared, interval),
+                (name, shared, interval, NO_OPTIONS),
                 Connection(cluster, watcher, interval),
             )
     monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")

@@ -10,7 +10,7 @@ import pytest
 from hpc_bridge.errors import CommandError, CommandNotFound, SubmissionRefused, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState
 from hpc_bridge.jobs.reasons import Clears
-from hpc_bridge.schedulers.base import Answer
+from hpc_bridge.schedulers.base import Answer, Demand, QueueNode
 from hpc_bridge.schedulers.local import LocalScheduler
 from hpc_bridge.schedulers.local_directives import Request
 from hpc_bridge.schedulers.local_records import COLUMNS, LIVE
@@ -119,10 +119,21 @@ def test_cancelling_unknown_jobs_is_no_error() -> None:
 
 
 def test_queues() -> None:
-    queues = SCHEDULER.parse_queues(answer("local\x1f1\x1f1\x1f\nshort\x1f0\x1f0\x1f3600\n"))
-    assert (queues["local"].is_default, queues["local"].is_up) == (True, True)
-    assert queues["local"].walltime_seconds is None
-    assert (queues["short"].is_default, queues["short"].walltime_seconds) == (False, 3600)
+    (queue,) = SCHEDULER.parse_queues(answer("local\x1fup\x1f\x1fhere\x1f8\x1f6\n")).values()
+    assert (queue.name, queue.is_default, queue.is_up) == ("local", True, True)
+    assert queue.walltime_seconds is None
+    assert queue.nodes == (QueueNode("here", "up", is_idle=False, cpus=8, free_cpus=6),)
+
+
+def test_what_waits_and_runs() -> None:
+    jobs = [
+        record(id=1, state="RUNNING", cpus=2),
+        record(id=2, state="PENDING", cpus=3),
+        record(id=3, state="HELD", cpus=1),
+        record(id=4, state="COMPLETED", cpus=7),
+    ]
+    demand = SCHEDULER.parse_demand(answer("".join(f"{job.line()}\n" for job in jobs)))
+    assert demand == {"local": Demand(waiting=2, waiting_cpus=4, running=1, running_cpus=2)}
 
 
 def test_the_columns_are_fields_of_a_record_or_derived() -> None:

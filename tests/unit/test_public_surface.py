@@ -85,7 +85,7 @@ def test_errors_about_values_are_value_errors_too() -> None:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     ours = {kind.__name__ for kind in kinds if issubclass(kind, errors.HPCBridgeError)}
     values = {kind.__name__ for kind in kinds if issubclass(kind, ValueError)}
-    assert values & ours == {"InvalidJobSpec", "SettingsError"}
+    assert values & ours == {"InvalidJobSpec", "SettingsError", "SiteError"}
 
 
 def test_only_what_may_pass_by_itself_is_retryable() -> None:
@@ -94,6 +94,7 @@ def test_only_what_may_pass_by_itself_is_retryable() -> None:
         "CommandTimeout",
         "SchedulerUnavailable",
         "ServerUnreachable",
+        "TooManyJobs",
     }
 
 

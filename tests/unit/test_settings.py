@@ -47,6 +47,15 @@ def test_a_variable_wins_over_the_user_file(config: Path, monkeypatch: pytest.Mo
     assert (settings.scheduler, settings.site) == ("local", "alpha")
 
 
+@pytest.mark.parametrize("written", ["~/env", "$HOME/env", "${HOME}/env"])
+def test_home_and_variables_of_the_python_are_expanded(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HPC_BRIDGE_PYTHON", written)
+    assert load_settings().python == "/home/me/env"
+
+
 def test_an_empty_variable_says_nothing(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text('scheduler = "local"\n')
     monkeypatch.setenv("HPC_BRIDGE_SCHEDULER", "")

@@ -41,3 +41,18 @@ def test_history_is_asked_in_utc() -> None:
 def test_the_name_of_a_job_is_said_on_the_command_line() -> None:
     """There it wins over what a template or a directive says."""
     assert SLURM.submit_command("hbabc")[-3:] == ["sbatch", "--parsable", "--job-name=hbabc"]
+
+
+@pytest.mark.parametrize(
+    ("directive", "jobs"),
+    [
+        ("#SBATCH --array=0-2%1", 3),
+        ("#SBATCH --array 1,5,7-9:2", 4),
+        ("#SBATCH -a 0-1", 2),
+        ("#SBATCH --array-like=0-9", 1),
+        ("echo --array=0-9", 1),
+        ("", 1),
+    ],
+)
+def test_a_script_says_how_many_jobs_it_makes(directive: str, jobs: int) -> None:
+    assert SLURM.job_count(f"#!/bin/bash\n{directive}\ntrue\n") == jobs

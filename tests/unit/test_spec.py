@@ -82,7 +82,13 @@ def test_a_wrong_count_is_refused_by_name(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(2, "2"), ("2", "2"), ("a100:2", "a100:2"), ("h100-80gb.1:4", "h100-80gb.1:4")],
+    [
+        (2, "2"),
+        ("2", "2"),
+        ("a100:2", "a100:2"),
+        ("h100-80gb.1:4", "h100-80gb.1:4"),
+        ("3090:2", "3090:2"),
+    ],
 )
 def test_gpus_are_a_number_with_or_without_a_type(value: object, text: str) -> None:
     for field in GPUS:

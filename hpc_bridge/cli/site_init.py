@@ -1,0 +1,153 @@
+"""``hpc-bridge site init``: a profile drafted from the cluster itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.prompt import Confirm, Prompt
+
+from hpc_bridge.errors import SiteError
+from hpc_bridge.schedulers.base import Answer
+from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.sites.draft import draft_slurm, site_name
+from hpc_bridge.sites.draft_text import draft_text
+from hpc_bridge.sites.facts import SlurmFacts, ask_slurm
+from hpc_bridge.sites.profile import NAME_PATTERN
+from hpc_bridge.sites.surroundings import Surroundings, look_around
+from hpc_bridge.transports.local import LocalTransport
+
+_COMMAND_SECONDS = 60.0
+
+
+def init_site(
+    name: str | None, output: Path | None, *, yes: bool, force: bool, console: Console
+) -> None:
+    """Ask the scheduler of this machine, then the person, and write the file.
+
+    ``output`` is a file, a folder, or ``-`` for standard output. Raises SiteError where there is no
+    scheduler or the file cannot be written, CommandError when Slurm does not answer.
+    """
+    _check_scheduler()
+    if name is not None:
+        _check_name(name)
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    with console.status("asking Slurm what it has ..."):
+        facts = ask_slurm(_ask)
+    around = look_around()
+    for what, why in facts.refused.items():
+        text = f"not known: {what} ({why})"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    try:
+        answers = _answers(name, facts, around, console) if asks else {}
+    except EOFError:
+        raise SiteError("nothing is written without answers; --yes asks nothing") from None
+    chosen = answers.pop("name", None) or name or site_name(facts.cluster)
+    text = draft_text(draft_slurm(facts, around, name=chosen, **answers))
+    if output == Path("-"):
+        sys.stdout.write(text)
+        return
+    path = _file(output, chosen)
+    overwrite = force or (asks and path.exists() and _may_replace(path, console))
+    _write(path, text, overwrite=overwrite)
+    if path.name != f"{chosen}.yaml":
+        console.print(f"note: {path.name} must be called {chosen}.yaml to be found as a profile")
+    console.print(
+        f"wrote {path}. Read it through, then:\n"
+        f"  hpc-bridge site validate {path}\n"
+        "and put it where the profiles are (/etc/hpc-bridge/sites for everybody, or"
+        f" ~/.config/hpc-bridge/sites), and check it with:\n"
+        f"  hpc-bridge doctor {chosen}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _check_scheduler() -> None:
+    if shutil.which("scontrol"):
+        return
+    if shutil.which("qstat") and not shutil.which("sbatch"):
+        raise SiteError(
+            "this looks like a PBS cluster (qstat is on PATH, Slurm's commands are not). A profile"
+            " for it cannot be drafted yet: that comes with the pbs scheduler. Write one by hand,"
+            " from the examples of 'hpc-bridge site list'."
+        )
+    raise SiteError(
+        "no scheduler's commands are on PATH here (neither Slurm's scontrol nor PBS's qstat). Run"
+        " this on a login node of the cluster, after 'module load slurm' where that is needed."
+    )
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise SiteError(
+            f"{name!r} cannot name a site: it is made of letters, digits, '.', '_' and '-', and"
+            " begins with a letter or digit"
+        )
+
+
+def _ask(command: Sequence[str]) -> Answer:
+    done = LocalTransport().run(
+        command, timeout=_COMMAND_SECONDS, unset=SlurmScheduler.leaked_variables
+    )
+    return Answer(tuple(command), done.exit_code, done.stdout, done.stderr)
+
+
+def _answers(
+    name: str | None, facts: SlurmFacts, around: Surroundings, console: Console
+) -> dict[str, str]:
+    """What only a person can say; the suggestion is taken with Enter."""
+
+    def ask(question: str, suggestion: str) -> str:
+        answer = Prompt.ask(question, console=console, default=suggestion or None)
+        return (answer or "").strip()
+
+    found: dict[str, str] = {}
+    while name is None:
+        try:
+            found["name"] = name = ask("Name of the site", site_name(facts.cluster))
+            _check_name(name)
+        except SiteError as error:
+            console.print(str(error), markup=False)
+            name = None
+    found["description"] = ask("One line about it", f"Slurm cluster {facts.cluster}")
+    found["contact"] = ask("Whom do users ask (an address or a page)", "")
+    while not (folder := found.get("shared_dir", "")).startswith(("/", "~", "$")):
+        if folder:
+            console.print("begin it with /, ~ or an environment variable")
+        found["shared_dir"] = ask(
+            "Folder of each user that login and compute nodes share ({user}, ~, $VARIABLES)",
+            around.shared_dir,
+        )
+    return found
+
+
+def _may_replace(path: Path, console: Console) -> bool:
+    try:
+        return Confirm.ask(f"{path} exists; replace it?", console=console, default=False)
+    except EOFError:
+        return False
+
+
+def _file(output: Path | None, name: str) -> Path:
+    if output is None:
+        return Path(f"{name}.yaml")
+    return output / f"{name}.yaml" if output.is_dir() else output
+
+
+def _write(path: Path, text: str, *, overwrite: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
+    try:
+        # Others read it; one that others could write would not be trusted.
+        with os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SiteError(f"{path} exists and is left as it is; --force replaces it") from None
+    except OSError as error:
+        raise SiteError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""What ``hpc-bridge doctor`` examines: server, profile, cluster, a node, and a real run."""

@@ -1,0 +1,181 @@
+"""The steps of an examination, in order, and what each needs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import cloudpickle
+import prefect
+from prefect.settings import get_current_settings
+
+from hpc_bridge import __version__, load
+from hpc_bridge.doctor import directory, node, scheduler, server
+from hpc_bridge.doctor.findings import Examination, Verdict, green, one_line, red, skipped
+from hpc_bridge.doctor.probe import Answers, ask_node
+from hpc_bridge.doctor.profile import check_profile
+from hpc_bridge.doctor.subject import Subject
+from hpc_bridge.doctor.trial import try_flow
+from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.workers.submission import credentials
+
+NO_JOB = "--no-job"
+
+
+def examine(
+    examination: Examination, subject: Subject, site: str | None, *, wait: float, with_jobs: bool
+) -> None:
+    """Run every step; the findings are in the examination."""
+    has_server = examination.step("server", "Prefect server", server.check_server)
+    examination.step(
+        "profile",
+        "site profile",
+        lambda: check_profile(subject, site, has_server=has_server),
+    )
+    if has_server:
+        examination.step(
+            "job-variables", "job variables", lambda: _job_variables(subject), needs=["profile"]
+        )
+    else:
+        examination.step(
+            "job-variables", "job variables", lambda: _own_variables(subject), needs=["profile"]
+        )
+    examination.step("transport", "transport", lambda: _transport(subject), needs=["job-variables"])
+    _examine_cluster(examination, subject)
+    _examine_node(examination, subject, wait, with_jobs=with_jobs)
+    examination.step(
+        "test-flow",
+        "test flow",
+        lambda: try_flow(subject, wait) if with_jobs else skipped(NO_JOB),
+        needs=["server", "node", "shared", "environment", "python", "server-from-node"],
+    )
+    examination.step("load", "load, last hour", lambda: _load(subject), needs=["transport"])
+
+
+def _job_variables(subject: Subject) -> Verdict:
+    """What a job would be given; the pool's own defaults are part of it."""
+    found = server.pool_template(subject.work_pool)
+    if found is None:
+        return _allowed(subject, f"work pool {subject.work_pool} is made by the first flow")
+    subject.pool_template = found
+    return _allowed(subject, f"with the defaults of work pool {subject.work_pool}")
+
+
+def _own_variables(subject: Subject) -> Verdict:
+    return _allowed(subject, "without those of the work pool, which the server would know")
+
+
+def _allowed(subject: Subject, message: str) -> Verdict:
+    """Whether the site takes a job that asks for next to nothing."""
+    try:
+        subject.configuration.check_limits()
+    except InvalidJobSpec as error:
+        return red(
+            one_line(error),
+            "change it where it is set: --partition, an HPC_BRIDGE_* variable, your user file, your"
+            f" part of the site, or work pool {subject.work_pool}; 'hpc-bridge render --explain'"
+            " names the place of each value",
+        )
+    return green(message)
+
+
+def _load(subject: Subject) -> Verdict:
+    """What this user's processes on this machine have asked of the scheduler; never red."""
+    counts = load.recent(place=subject.connection.place)
+    logins = counts.pop(load.LOGIN)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()) if count)
+    total = f"{sum(counts.values())} commands of the scheduler"
+    return green(f"{total}{f' ({kinds})' if kinds else ''}, {logins} logins over SSH")
+
+
+def _transport(subject: Subject) -> Verdict:
+    login = subject.profile.login if subject.profile else None
+    if login is not None and login.transport != "local":
+        return skipped(
+            f"the profile says {login.transport}, and this version runs commands on this machine"
+            f" only: run hpc-bridge on {login.host}"
+        )
+    return green(f"commands run on this machine, {platform.node()}, as {subject.cluster.user}")
+
+
+def _examine_cluster(examination: Examination, subject: Subject) -> None:
+    def of_slurm(name: str, title: str, check: Callable[[Subject], Verdict], needs: str) -> None:
+        def checked() -> Verdict:
+            if subject.scheduler_name != "slurm":
+                return green("the embedded scheduler of this machine")
+            return check(subject)
+
+        examination.step(name, title, checked, needs=[needs])
+
+    of_slurm("commands", "scheduler commands", scheduler.check_commands, "transport")
+    of_slurm("controller", "scheduler answers", scheduler.check_controller, "commands")
+    of_slurm("accounting", "accounting answers", scheduler.check_accounting, "commands")
+    of_slurm("submission", "may submit", scheduler.check_submission, "controller")
+    examination.step(
+        "shared-directory",
+        "shared directory, here",
+        lambda: directory.check_directory(subject),
+        needs=["job-variables"],
+    )
+
+
+def _examine_node(
+    examination: Examination, subject: Subject, wait: float, *, with_jobs: bool
+) -> None:
+    answers = Answers()
+
+    def start() -> Verdict:
+        nonlocal answers
+        if not with_jobs:
+            return skipped(NO_JOB)
+        answers = ask_node(subject, wait)
+        return node.judge_start(answers, subject.partitions)
+
+    def address() -> Verdict:
+        where = subject.where_to_set("network.api_url", "HPC_BRIDGE_API_URL")
+        settings = get_current_settings()
+        known = settings.api.url or ""
+        if not with_jobs:
+            return node.judge_address(subject.api_url, subject.scheduler_name, known, where)
+        return node.judge_server(answers, credentials(settings), known, where)
+
+    def python() -> Verdict:
+        where = subject.where_to_set("environment.python", "HPC_BRIDGE_PYTHON")
+        packages = {
+            "hpc_bridge": __version__,
+            "prefect": prefect.__version__,
+            "cloudpickle": cloudpickle.__version__,
+        }
+        ours = node.Versions(platform.python_version(), packages)
+        return node.judge_python(answers, subject.configuration.interpreter, ours, where)
+
+    def containers() -> Verdict:
+        runtime = subject.profile.containers.runtime if subject.profile else None
+        return node.judge_containers(answers, runtime)
+
+    shared = subject.where_to_set("paths.shared_dir", "HPC_BRIDGE_SHARED_DIR")
+    examination.step(
+        "node", "probe job", start, needs=["submission", "shared-directory", "job-variables"]
+    )
+    examination.step(
+        "shared",
+        "shared directory, on a node",
+        lambda: node.judge_shared(answers, str(subject.configuration.shared), shared),
+        needs=["node"],
+    )
+    examination.step(
+        "environment",
+        "modules and setup lines",
+        lambda: node.judge_environment(answers, shared),
+        needs=["node", "shared"],
+    )
+    examination.step("python", "Python on a node", python, needs=["node", "shared", "environment"])
+    examination.step(
+        "server-from-node",
+        "server, from a node",
+        address,
+        needs=["server", *(["node", "shared", "environment"] if with_jobs else ["job-variables"])],
+    )
+    examination.step(
+        "containers", "containers", containers, needs=["node", "shared", "environment"]
+    )

@@ -1,0 +1,110 @@
+"""The set-up that is examined: what a job of this user on this site would be given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.settings import get_current_settings
+from pydantic import ValidationError
+
+from hpc_bridge.cluster import Cluster
+from hpc_bridge.connections import Connection
+from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.jobs.spec import explain
+from hpc_bridge.settings import Settings, personal_pool
+from hpc_bridge.sites.profile import SiteProfile
+from hpc_bridge.sites.site import Site
+from hpc_bridge.workers.configuration import BatchJobConfiguration
+from hpc_bridge.workers.precedence import over_the_pool, over_the_site
+from hpc_bridge.workers.slurm import SlurmWorker
+from hpc_bridge.workers.submission import api_url, connection_of, job_script
+
+WALLTIME = "2m"
+
+
+@dataclass
+class Subject:
+    """Filled in step by step; a step that needs a part runs only when the part is there."""
+
+    settings: Settings
+    partition: str | None = None
+    """Asked for on the command line."""
+    site: Site | None = None
+    pool_template: Mapping[str, Any] = field(
+        default_factory=SlurmWorker.get_default_base_job_template
+    )
+    """Of the pool, or what a new one begins with."""
+    partitions: Sequence[str] = ()
+    """Those to choose from, as far as profile or scheduler have said so."""
+    _configuration: BatchJobConfiguration | None = None
+
+    @property
+    def profile(self) -> SiteProfile | None:
+        """The admin's part, if there is one."""
+        return self.site.profile if self.site else None
+
+    @property
+    def work_pool(self) -> str:
+        """The pool that a decorated flow would go to."""
+        if self.site is None or self.settings.work_pool:
+            return self.settings.default_work_pool
+        return personal_pool(self.site.name)
+
+    @property
+    def job_variables(self) -> dict[str, Any]:
+        """What is asked for beyond what a flow without any option gets."""
+        site = self.site.name if self.site else None
+        asked = {"walltime": WALLTIME, "partition": self.partition, "site": site}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    @property
+    def configuration(self) -> BatchJobConfiguration:
+        """Of a job that asks for nothing but a short walltime. Raises InvalidJobSpec."""
+        if self._configuration is None:
+            template = over_the_site(dict(self.pool_template), self.site)
+            defaults = {
+                name: described["default"]
+                for name, described in template["variables"]["properties"].items()
+                if described.get("default") is not None
+            }
+            asked = over_the_pool(self.job_variables, self.settings, self.site)
+            try:
+                configuration = BatchJobConfiguration(**defaults | asked)
+            except ValidationError as error:
+                raise InvalidJobSpec(explain(error, BatchJobConfiguration)) from None
+            self._configuration = configuration.put_at(self.site)
+        return self._configuration
+
+    @property
+    def scheduler_name(self) -> str:
+        """'slurm', 'local', ..."""
+        return self.configuration.scheduler_name
+
+    @property
+    def connection(self) -> Connection:
+        """As a job's submitter has it."""
+        return connection_of(self.configuration)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where jobs go."""
+        return self.connection.cluster
+
+    @property
+    def api_url(self) -> str:
+        """The server's address that a job would be given. Raises SettingsError."""
+        return api_url(self.configuration, get_current_settings())
+
+    def script(self, name: str, *, python: str | None = None) -> str:
+        """The script of a job of that name, with another program in the place of Python."""
+        changes = {} if python is None else {"python": python}
+        configuration = self.configuration.model_copy(update=changes).put_at(self.site)
+        return job_script(configuration, configuration.spec(name, "hpc-bridge doctor"))
+
+    def where_to_set(self, field_: str, variable: str) -> str:
+        """How a user and the admin's profile say the same thing."""
+        if self.profile is None:
+            return variable
+        return f"{variable}, or {field_} in the profile of {self.profile.name}"

@@ -1,0 +1,145 @@
+"""Which site is meant when none is named, and what its profile says as early as possible."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hpc_bridge.errors import InvalidJobSpec, SiteError
+from hpc_bridge.settings import load_settings, on_compute_node, personal_pool
+from hpc_bridge.sites.files import (
+    known_sites,
+    load_site,
+    only_site,
+    place_of,
+    user_part_file,
+)
+from hpc_bridge.sites.limits import check_request, own_groups
+from hpc_bridge.sites.reading import read_document
+from hpc_bridge.sites.resolve import resolve_site
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+    from hpc_bridge.sites.site import Site
+
+
+def only_site_with(scheduler: str | None) -> str | None:
+    """The one site that is known here; None when it has another scheduler than is asked for."""
+    name = only_site()
+    if name is None or scheduler is None:
+        return name
+    try:
+        return name if load_site(name).profile.scheduler.type == scheduler else None
+    except SiteError:
+        return None if scheduler == "local" else name
+
+
+async def default_site(scheduler: str | None, client: PrefectClient | None) -> Site | None:
+    """As ``resolve_site`` for no name; None too for a site without ``scheduler``, if that is given.
+
+    Raises SiteError.
+    """
+    try:
+        site = await resolve_site(None, client)
+    except SiteError:
+        if scheduler == "local" and load_settings().site is None:
+            return None
+        raise
+    if site is None or scheduler in (None, site.profile.scheduler.type):
+        return site
+    return None
+
+
+def site_of_pool(pool: str) -> str | None:
+    """The site, of those known here, whose personal pool has that name.
+
+    Not a packaged one: without a profile of one's own, pools are named after the scheduler.
+    """
+    names = [name for name, found in known_sites().items() if found.place.kind != "packaged"]
+    return next((name for name in names if pool == personal_pool(name)), None)
+
+
+def login_name(site: str) -> str:
+    """The user's on that cluster: by their own part of the site, else as here."""
+    try:
+        user = read_document(user_part_file(site), empty={}).content.get("user")
+    except SiteError:
+        user = None
+    return user if isinstance(user, str) and user else getpass.getuser()
+
+
+def check_early(variables: Mapping[str, Any], *, asks_a_server: bool) -> None:
+    """Judge a decorator's job variables by a profile that lies here; never on a compute node.
+
+    Raises InvalidJobSpec for what the site would not take, and SiteError for ``site`` when there is
+    no such profile and no server could know it. What a default site lacks is told by the call.
+    """
+    if on_compute_node():
+        return
+    named = variables.get("site")
+    if named is not None:
+        if place_of(named) is None and asks_a_server:
+            return
+        site: Site | None = load_site(named)
+    else:
+        site = default_site_in_files(variables.get("scheduler"))
+    if site is not None:
+        asked = {**site.user_variables(), **variables}
+        check_request(site, asked, whole=False, groups=groups_at(site))
+
+
+def default_site_in_files(scheduler: str | None) -> Site | None:
+    """What ``default_site`` finds without a server; None for a broken profile too."""
+    settings = load_settings()
+    wanted = scheduler or settings.scheduler
+    name = settings.site or only_site_with(wanted)
+    if name is None or place_of(name) is None:
+        return None
+    try:
+        site = load_site(name)
+    except SiteError:
+        return None
+    return site if wanted in (None, site.profile.scheduler.type) else None
+
+
+def check_pool_is_of_site(pool: str, site: str) -> None:
+    """Raise InvalidJobSpec for a pool whose name is that of another site's pool."""
+    if on_compute_node():
+        return
+    for other in known_sites():
+        if other != site and pool in (other, personal_pool(other)):
+            raise disagreement(pool, other, site)
+
+
+def disagreement(pool: str, of_pool: str, site: str) -> InvalidJobSpec:
+    """That a pool and a site exclude each other."""
+    return InvalidJobSpec(
+        f"work pool {pool!r} is of site {of_pool!r}, but site is {site!r}; give one of them, or"
+        f" the pool {personal_pool(site)!r}"
+    )
+
+
+def groups_at(site: Site) -> set[str] | None:
+    """This account's Unix groups on the cluster, which are known where its commands run here."""
+    return own_groups() if site.profile.login.transport == "local" else None
+
+
+def of_profile(site: Site) -> dict[str, Any]:
+    """The admin's job variables, with the site's own name."""
+    return _expanded(site, site.admin_variables()) | {"site": site.name}
+
+
+def of_user(site: Site) -> dict[str, Any]:
+    """The job variables of the user's part."""
+    return _expanded(site, site.user_variables())
+
+
+def _expanded(site: Site, variables: dict[str, Any]) -> dict[str, Any]:
+    """A path of Python stands quoted in the script, where nothing expands it any more."""
+    python = variables.get("python")
+    if python is None:
+        return variables
+    return variables | {"python": os.path.expandvars(site.path(python))}

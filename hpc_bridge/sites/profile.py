@@ -1,0 +1,461 @@
+"""The schema of a site profile: one YAML file that describes one cluster.
+
+Its descriptions are the reference: the JSON schema for editors and the docs come from here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.jobs import Resources
+from hpc_bridge.jobs.spec import Count, Directives, Memory, Text, Walltime, unknown_name
+from hpc_bridge.jobs.units import format_walltime
+from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.settings import RunSettings, parse_retention
+
+FORMAT = 1
+NAME_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
+
+_BOUNDED_NUMBERS = ("nodes", "tasks", "tasks_per_node", "cpus_per_task", "array_throttle")
+_BOUNDED_COUNTS = ("gpus", "gpus_per_node")
+_BOUNDED_UNITS = ("memory", "memory_per_cpu", "walltime")
+BOUNDED = (*_BOUNDED_NUMBERS, *_BOUNDED_COUNTS, *_BOUNDED_UNITS)
+"""Job variables that a site may give a smallest and a largest value."""
+VARIABLES = (*Resources.model_fields, *RunSettings.model_fields)
+"""Job variables that a site may have a rule for."""
+ELSEWHERE = {
+    "scheduler": "scheduler.type",
+    "shared_dir": "paths.shared_dir",
+    "python": "environment.python",
+    "template": "environment.template",
+    "api_url": "network.api_url",
+    "poll_interval": "scheduler.poll_interval",
+    "directives": "scheduler.add_directives",
+    "setup": "environment.prologue",
+}
+"""Job variables that a profile sets with another field."""
+
+
+class Part(BaseModel):
+    """Of a profile; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _words(value: object) -> object:
+    """A command as one text is split as a shell would."""
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _cluster_path(value: object) -> object:
+    if isinstance(value, str) and value[:1] not in ("/", "~", "$"):
+        raise ValueError(
+            f"{value!r} is not absolute; begin it with /, ~ or an environment variable"
+        )
+    return value
+
+
+def _written_retention(value: timedelta | None) -> str:
+    if value is None:
+        return "forever"
+    days, rest = divmod(int(value.total_seconds()), 86400)
+    return f"{days}d" if not rest else format_walltime(int(value.total_seconds()))
+
+
+Words = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_words),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+ClusterPath = Annotated[Text, AfterValidator(_cluster_path)]
+Retention = Annotated[
+    timedelta | None,
+    BeforeValidator(parse_retention),
+    PlainSerializer(_written_retention),
+    WithJsonSchema({"type": "string", "examples": ["30d", "forever"]}),
+]
+
+
+class SchedulerPart(Part):
+    """The batch system and how it wants to be asked."""
+
+    type: Literal["slurm", "pbs", "local"] = Field(
+        description="'slurm', 'pbs', or 'local' for the embedded scheduler of one machine."
+    )
+    version: Text | None = Field(
+        default=None, description="Of the scheduler, for people and for `doctor`: '24.11.5'."
+    )
+    cluster: Text | None = Field(
+        default=None,
+        description="Name of the cluster where one server has several; Slurm is asked with -M.",
+    )
+    commands: dict[str, Words] = Field(
+        default_factory=dict,
+        description=(
+            "Path of a command, or the wrapper to call instead of it, by its name:"
+            " {sbatch: /opt/slurm/bin/sbatch, squeue: [/opt/site/wrap, squeue]}."
+        ),
+    )
+    accounting: bool = Field(
+        default=True, description="Whether ended jobs can be looked up (Slurm: sacct)."
+    )
+    arrays: bool = Field(default=True, description="Whether users may submit job arrays.")
+    poll_interval: float | None = Field(
+        default=None, gt=0, description="Seconds between two status commands of a process."
+    )
+    shortest_poll_interval: float | None = Field(
+        default=None, gt=0, description="No process asks more often, whatever its user sets."
+    )
+    submissions_per_minute: Count | None = Field(
+        default=None, description="No process submits faster."
+    )
+    live_jobs: Count | None = Field(
+        default=None, description="Queued and running jobs that one user may have at a time."
+    )
+    skip_directives: Annotated[tuple[Text, ...], BeforeValidator(_list)] = Field(
+        default=(),
+        description="Options left out of every job script, since the site refuses them: ['--mem'].",
+    )
+    add_directives: Directives = Field(
+        default_factory=list, description="Options added to every job script: ['--wckey=flows']."
+    )
+
+    @model_validator(mode="after")
+    def _polls_no_faster_than_allowed(self) -> Self:
+        asked, floor = self.poll_interval, self.shortest_poll_interval
+        if asked is not None and floor is not None and asked < floor:
+            raise ValueError(f"poll_interval {asked:g} is below shortest_poll_interval {floor:g}")
+        for option in self.skip_directives:
+            if not option.startswith("-") or "=" in option:
+                raise ValueError(
+                    f"skip_directives: write the option alone, '--mem', not {option!r}"
+                )
+        for field in ("skip_directives", "add_directives") if self.type != "pbs" else ():
+            try:
+                SlurmScheduler().check_directives(getattr(self, field))
+            except InvalidJobSpec as error:
+                raise ValueError(str(error).replace("directives", field, 1)) from None
+        return self
+
+
+class LoginPart(Part):
+    """How the cluster is reached. Who logs in, and with which key, is the user's own part."""
+
+    transport: Literal["local", "openssh", "paramiko"] = Field(
+        default="local", description="'local' where commands run on the login node itself."
+    )
+    host: Text | None = Field(default=None, description="Name of the login host.")
+
+    @model_validator(mode="after")
+    def _a_host_for_ssh(self) -> Self:
+        if self.transport != "local" and self.host is None:
+            raise ValueError(f"transport {self.transport!r} needs a host")
+        return self
+
+
+class PathsPart(Part):
+    """``{user}`` is the login name; ``~`` and ``$VARIABLES`` are expanded on the cluster."""
+
+    shared_dir: ClusterPath = Field(
+        default="~/.hpc-bridge",
+        description="Folder of each user that login and compute nodes see alike.",
+    )
+    node_scratch: ClusterPath | None = Field(
+        default=None, description="Fast folder on each compute node, e.g. '/local/{user}'."
+    )
+
+
+class Partition(Part):
+    """One partition (PBS: queue). A limit that is left out is not known, and not checked."""
+
+    name: Text
+    description: str = ""
+    default: bool = Field(default=False, description="Whether jobs go here when none is named.")
+    walltime: Walltime | None = Field(default=None, description="Longest walltime of a job.")
+    default_walltime: Walltime | None = Field(
+        default=None, description="Walltime of a job that asks for none."
+    )
+    nodes: Count | None = Field(default=None, description="Nodes that the partition has.")
+    nodes_per_job: Count | None = Field(default=None, description="Most nodes of one job.")
+    cpus_per_node: Count | None = Field(default=None, description="Cores of its largest node.")
+    memory_per_node: Memory | None = Field(
+        default=None, description="Memory of its largest node that jobs can have."
+    )
+    gpus_per_node: dict[Text, Count] = Field(
+        default_factory=dict,
+        description="GPUs of one node by type: {a100: 4}. Empty: it has none.",
+    )
+    accounts: tuple[Text, ...] = Field(
+        default=(), description="Accounts that may use it. Empty: all."
+    )
+    qos: tuple[Text, ...] = Field(default=(), description="QOS that may use it. Empty: all.")
+    groups: tuple[Text, ...] = Field(
+        default=(), description="Unix groups whose members may use it. Empty: all."
+    )
+
+    @model_validator(mode="after")
+    def _limits_hold_the_defaults(self) -> Self:
+        if self.walltime and self.default_walltime and self.default_walltime > self.walltime:
+            raise ValueError(
+                f"default_walltime {format_walltime(self.default_walltime)} is above walltime"
+                f" {format_walltime(self.walltime)}"
+            )
+        if self.nodes and self.nodes_per_job and self.nodes_per_job > self.nodes:
+            raise ValueError(f"nodes_per_job {self.nodes_per_job} is above nodes {self.nodes}")
+        return self
+
+
+class Offer(Part):
+    """Something to choose by name."""
+
+    name: Text
+    description: str = ""
+
+
+Offers = tuple[Annotated[Offer, BeforeValidator(_named)], ...]
+
+
+class EnvironmentPart(Part):
+    """What runs on a node before the flow."""
+
+    modules: tuple[Text, ...] = Field(default=(), description="Modules to load, in this order.")
+    prologue: str = Field(
+        default="", description="Shell text after the modules and before the user's setup lines."
+    )
+    python: ClusterPath | None = Field(
+        default=None, description="Interpreter or environment folder on the nodes."
+    )
+    template: str | None = Field(
+        default=None, description="Jinja template of the job script: a path, or the text itself."
+    )
+
+
+class Image(Offer):
+    """A container image that the site offers."""
+
+    path: Text = Field(description="File or address of the image.")
+
+
+class ContainersPart(Part):
+    """What of containers there is."""
+
+    runtime: Literal["apptainer", "singularity"] | None = Field(
+        default=None, description="Command that runs images on the nodes. Empty: none."
+    )
+    images: tuple[Image, ...] = Field(default=(), description="Images that users choose by name.")
+    binds: tuple[Text, ...] = Field(
+        default=(), description="Folders that every container sees: ['/scratch', '/data:/mnt:ro']."
+    )
+
+
+class NetworkPart(Part):
+    """What the compute nodes reach."""
+
+    nodes_reach_server: bool | None = Field(
+        default=None, description="Whether nodes reach the Prefect server. Empty: not known."
+    )
+    api_url: Text | None = Field(
+        default=None, description="Address of the Prefect server as nodes see it."
+    )
+
+
+class Rule(Part):
+    """Default and hard limits of one job variable."""
+
+    default: Any = Field(default=None, description="Value when nobody gives one.")
+    minimum: Any = Field(default=None, description="Smallest value.")
+    maximum: Any = Field(default=None, description="Largest value.")
+    choices: tuple[Any, ...] = Field(default=(), description="The only values. Empty: any.")
+    description: str = Field(default="", description="The site's own words on the form.")
+
+
+class CostsPart(Part):
+    """What an hour costs, in whatever unit the site counts."""
+
+    unit: Text = Field(description="'EUR', 'SU', ...")
+    node_hour: float | None = Field(default=None, ge=0)
+    cpu_hour: float | None = Field(default=None, ge=0)
+    gpu_hour: float | None = Field(default=None, ge=0)
+
+
+class SiteProfile(Part):
+    """One cluster.
+
+    A profile guides users and gives early errors; the scheduler enforces. Raises ValidationError
+    naming every wrong field.
+    """
+
+    format: int = Field(default=FORMAT, ge=1, description="Version of this schema.")
+    name: str = Field(
+        pattern=NAME_PATTERN,
+        description="Of the site: letters, digits, '.', '_' and '-'. Pools are named after it.",
+    )
+    description: str = Field(default="", description="For people who choose a site.")
+    contact: str = Field(default="", description="Whom to ask: an address or a page.")
+    example: bool = Field(
+        default=False, description="Whether this is only an example, not a cluster that exists."
+    )
+    scheduler: SchedulerPart
+    login: LoginPart = LoginPart()
+    paths: PathsPart = PathsPart()
+    partitions: tuple[Partition, ...] = Field(
+        default=(), description="Partitions to choose from. Empty: not known, any is taken."
+    )
+    accounts: Offers = Field(
+        default=(), description="Accounts to choose from. Empty: not known, any is taken."
+    )
+    qos: Offers = Field(
+        default=(), description="QOS to choose from. Empty: not known, any is taken."
+    )
+    environment: EnvironmentPart = EnvironmentPart()
+    containers: ContainersPart = ContainersPart()
+    network: NetworkPart = NetworkPart()
+    job_variables: dict[str, Rule] = Field(
+        default_factory=dict,
+        description="Rules for job variables: {walltime: {default: 1h, maximum: 3d}}.",
+    )
+    retention: Retention = Field(
+        default=timedelta(days=30), description="How long run directories are kept: '30d'."
+    )
+    costs: CostsPart | None = Field(default=None, description="What an hour costs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_a_known_format(cls, data: Any) -> Any:
+        written = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
+        if isinstance(written, int) and written > FORMAT:
+            raise ValueError(
+                f"format: {written} is newer than this version of hpc-bridge reads ({FORMAT});"
+                " upgrade hpc-bridge"
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = [
+            *_names_twice("partitions", (partition.name for partition in self.partitions)),
+            *_names_twice("accounts", (account.name for account in self.accounts)),
+            *_names_twice("qos", (qos.name for qos in self.qos)),
+            *_names_twice("containers.images", (image.name for image in self.containers.images)),
+        ]
+        defaults = [partition.name for partition in self.partitions if partition.default]
+        if len(defaults) > 1:
+            names = " and ".join(defaults)
+            problems.append(f"partitions: {names} are all the default; keep one")
+        for name, rule in self.job_variables.items():
+            try:
+                _check_rule(name, rule, self)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def default_partition(self) -> Partition | None:
+        """Where jobs go that name none; None when that is not known."""
+        chosen = self.job_variables.get("partition", Rule()).default
+        for partition in self.partitions:
+            if partition.name == chosen or (chosen is None and partition.default):
+                return partition
+        return None
+
+    def partition(self, name: str | None) -> Partition | None:
+        """The partition of that name, the default one for None; None when it is not known."""
+        if name is None:
+            return self.default_partition
+        return next((known for known in self.partitions if known.name == name), None)
+
+
+def _names_twice(field: str, names: Iterable[str]) -> list[str]:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    return [f"{field}: {', '.join(map(repr, twice))} is there twice"] if twice else []
+
+
+def _check_rule(name: str, rule: Rule, profile: SiteProfile) -> None:
+    if name in ELSEWHERE:
+        raise ValueError(f"job_variables.{name}: this is set with {ELSEWHERE[name]}")
+    if name not in VARIABLES:
+        raise ValueError(f"job_variables.{name}: {unknown_name(name, dict.fromkeys(VARIABLES))}")
+    if name not in BOUNDED and (rule.minimum is not None or rule.maximum is not None):
+        raise ValueError(f"job_variables.{name}: has no minimum or maximum; give choices")
+    for what, value in (
+        *(("default", rule.default), ("minimum", rule.minimum), ("maximum", rule.maximum)),
+        *(("choices", choice) for choice in rule.choices),
+    ):
+        if value is not None:
+            try:
+                parsed(name, value)
+            except ValueError as error:
+                raise ValueError(f"job_variables.{name}.{what}: {error}") from None
+    if rule.default is not None:
+        problem = broken(name, rule, rule.default)
+        if problem is not None:
+            raise ValueError(f"job_variables.{name}: the default {problem}")
+        offered = {
+            "partition": [partition.name for partition in profile.partitions],
+            "account": [account.name for account in profile.accounts],
+            "qos": [qos.name for qos in profile.qos],
+        }.get(name)
+        if offered and rule.default not in offered:
+            raise ValueError(f"job_variables.{name}: the default {rule.default!r} is not offered")
+    if (
+        rule.minimum is not None
+        and rule.maximum is not None
+        and size(name, rule.minimum) > size(name, rule.maximum)
+    ):
+        raise ValueError(f"job_variables.{name}: minimum {rule.minimum} is above maximum")
+
+
+def parsed(name: str, value: Any) -> Any:
+    """A job variable's value as its model keeps it. Raises ValueError in words."""
+    model = Resources if name in Resources.model_fields else RunSettings
+    try:
+        return getattr(model(**{name: value}), name)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        cause = problem.get("ctx", {}).get("error")
+        raise ValueError(str(cause) if cause is not None else problem["msg"]) from None
+
+
+def size(name: str, value: Any) -> int:
+    """A bounded variable's value as a number: MiB, seconds, or how many."""
+    known = parsed(name, value)
+    return int(str(known).rpartition(":")[2]) if name in _BOUNDED_COUNTS else int(known)
+
+
+def broken(name: str, rule: Rule, value: Any) -> str | None:
+    """How ``value`` breaks the rule, in words that follow it; None when it does not."""
+    if rule.minimum is not None and size(name, value) < size(name, rule.minimum):
+        return f"{value} is below the smallest, {rule.minimum}"
+    if rule.maximum is not None and size(name, value) > size(name, rule.maximum):
+        return f"{value} is above the largest, {rule.maximum}"
+    if rule.choices and parsed(name, value) not in [parsed(name, one) for one in rule.choices]:
+        return f"{value!r} is none of {', '.join(map(str, rule.choices))}"
+    return None

@@ -1,0 +1,74 @@
+"""Which profile a name stands for: files first, then the server, then the packaged ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpc_bridge.errors import SiteError
+from hpc_bridge.settings import load_settings
+from hpc_bridge.sites.acceptance import check_accepted
+from hpc_bridge.sites.files import load_site, load_user_part, only_site, place_of
+from hpc_bridge.sites.site import Site
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+
+async def resolve_site(name: str | None, client: PrefectClient | None) -> Site | None:
+    """The site of that name; for None the setting's, else the only one, else None.
+
+    A setting that names no profile is only the first part of a pool's name, as without profiles.
+    Raises SiteError for a name that is not known, a profile that is broken or not trusted, and one
+    from the server that the user has not accepted.
+    """
+    if name is not None:
+        return await _named(name, client)
+    if (chosen := load_settings().site) is not None:
+        return await _named(chosen, client, missing_ok=True)
+    only = only_site()
+    return None if only is None else load_site(only)
+
+
+def local_site(name: str | None) -> Site | None:
+    """As ``resolve_site``, of what is in files."""
+    if name is not None:
+        return load_site(name)
+    chosen = load_settings().site
+    if chosen is not None:
+        return load_site(chosen) if place_of(chosen) is not None else None
+    only = only_site()
+    return None if only is None else load_site(only)
+
+
+async def published_site(name: str, client: PrefectClient) -> Site | None:
+    """The site as it is published, whether the user has accepted it or not; None if it is not.
+
+    Raises SiteError.
+    """
+    from hpc_bridge.sites.published import read_published
+    from hpc_bridge.sites.yaml_text import dump
+
+    profile = await read_published(client, name)
+    if profile is None:
+        return None
+    text = dump(profile.model_dump(mode="json", exclude_defaults=True))
+    return Site(profile, load_user_part(profile), str(client.api_url).rstrip("/"), text)
+
+
+async def _named(
+    name: str, client: PrefectClient | None, *, missing_ok: bool = False
+) -> Site | None:
+    place = place_of(name)
+    if place is not None and place.kind != "packaged":
+        return load_site(name)
+    if client is not None and (published := await published_site(name, client)) is not None:
+        check_accepted(published)
+        return published
+    if place is None and missing_ok:
+        return None
+    try:
+        return load_site(name)
+    except SiteError as error:
+        if client is None or place is not None:
+            raise
+        raise SiteError(f"{error}\nnor is one published on {client.api_url}") from None

@@ -1,0 +1,35 @@
+"""The JSON schema of a profile, which editors complete and check with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hpc_bridge.sites.profile import ELSEWHERE, VARIABLES, SiteProfile
+
+_TEXT = {"type": "string"}
+
+
+def profile_schema() -> dict[str, Any]:
+    """The model's schema, with the short forms that its validators take too."""
+    schema = SiteProfile.model_json_schema()
+    parts = schema["$defs"]
+    for field in ("accounts", "qos"):
+        items = schema["properties"][field]
+        items["items"] = {"anyOf": [_TEXT, items["items"]]}
+    scheduler = parts["SchedulerPart"]["properties"]
+    for field in ("skip_directives", "add_directives"):
+        scheduler[field] = _with_text(scheduler[field])
+    names = [name for name in VARIABLES if name not in ELSEWHERE]
+    schema["properties"]["job_variables"]["propertyNames"] = {"enum": names}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """As it is kept in ``site_configs/profile.schema.json``."""
+    return json.dumps(profile_schema(), indent=2) + "\n"
+
+
+def _with_text(schema: dict[str, Any]) -> dict[str, Any]:
+    about = {name: schema.pop(name) for name in ("title", "description")}
+    return {**about, "anyOf": [_TEXT, schema]}

@@ -1,0 +1,51 @@
+"""A user's own part of a site: who they are there and what they usually take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from hpc_bridge.jobs.spec import Text
+from hpc_bridge.sites.profile import ClusterPath, Part, Rule, SiteProfile, broken
+
+
+class UserPart(Part):
+    """Merges over a site's profile, and cannot change what the profile fixes."""
+
+    user: Text | None = Field(
+        default=None, pattern=r"^[^/\s]+$", description="Login name on the cluster."
+    )
+    host: Text | None = Field(
+        default=None, description="Login host, or its alias in the SSH configuration."
+    )
+    account: Text | None = Field(default=None, description="Account that jobs are charged to.")
+    partition: Text | None = Field(default=None, description="Partition of jobs that name none.")
+    qos: Text | None = Field(default=None, description="QOS of jobs that name none.")
+    python: ClusterPath | None = Field(
+        default=None, description="Interpreter or environment folder on the nodes."
+    )
+    shared_dir: ClusterPath | None = Field(
+        default=None, description="Folder that login and compute nodes see alike."
+    )
+
+
+def not_offered(part: UserPart, profile: SiteProfile) -> Iterator[tuple[str, str]]:
+    """Field and sentence of each choice that the profile does not offer."""
+    offered = {
+        "partition": [partition.name for partition in profile.partitions],
+        "account": [account.name for account in profile.accounts],
+        "qos": [qos.name for qos in profile.qos],
+    }
+    for name, names in offered.items():
+        value = getattr(part, name)
+        if value is None:
+            continue
+        rule = profile.job_variables.get(name, Rule())
+        if names and value not in names:
+            near = difflib.get_close_matches(value, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+            yield name, f"{value!r} is not offered by {profile.name}; {hint}"
+        elif problem := broken(name, rule, value):
+            yield name, problem

@@ -1,0 +1,134 @@
+"""What the doctor makes of the answers of Slurm's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpc_bridge.doctor import scheduler
+from hpc_bridge.doctor.findings import Status, Verdict
+from hpc_bridge.doctor.scheduler import (
+    COMMANDS,
+    judge_accounting,
+    judge_commands,
+    judge_controller,
+    judge_submission,
+)
+from hpc_bridge.transports.base import Completed
+
+GOOD = Completed(0, "slurm-wlm 24.11.5\n", "")
+MISSING = Completed(127, "", "env: 'sbatch': No such file or directory\n")
+
+
+def judged(
+    changed: dict[str, Completed] | None = None,
+    profiled: str | None = None,
+    words: dict[str, tuple[str, ...]] | None = None,
+) -> Verdict:
+    return judge_commands(
+        dict.fromkeys(COMMANDS, GOOD) | (changed or {}),
+        lambda name: (words or {}).get(name, (name,)),
+        profiled,
+        lambda field, variable: f"{variable}, or {field} in the profile",
+    )
+
+
+OLD = dict.fromkeys(COMMANDS, Completed(0, "slurm 20.11.9", ""))
+
+
+@pytest.mark.parametrize(
+    ("changed", "profiled", "status", "words"),
+    [
+        ({}, None, Status.GREEN, "Slurm 24.11.5"),
+        ({}, "24.11", Status.GREEN, "Slurm 24.11.5"),
+        ({}, "24.11.1", Status.GREEN, "Slurm 24.11.5"),
+        ({}, "23.02", Status.YELLOW, "set scheduler.version to '24.11.5'"),
+        ({}, "some", Status.GREEN, "Slurm 24.11.5"),
+        ({"sacct": Completed(0, "slurm 23.02.1", "")}, None, Status.YELLOW, "several"),
+        (OLD, None, Status.YELLOW, "22.05 and later"),
+        ({"sbatch": MISSING}, None, Status.RED, "not on PATH: sbatch"),
+        ({"sinfo": Completed(1, "", "fatal: no slurm.conf")}, None, Status.RED, "no slurm.conf"),
+        ({"sinfo": Completed(0, "hello", "")}, None, Status.RED, "hello"),
+    ],
+)
+def test_commands(
+    changed: dict[str, Completed], profiled: str | None, status: Status, words: str
+) -> None:
+    verdict = judged(changed, profiled)
+    assert verdict.status is status
+    assert words in verdict.message + verdict.advice
+
+
+def test_a_folder_that_has_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere", str(tmp_path)))
+    assert f"export PATH=$PATH:{tmp_path}" in judged({"sbatch": MISSING}).advice
+    monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere",))
+    assert "login node" in judged({"sbatch": MISSING}).advice
+
+
+def test_a_wrong_path_is_the_profiles() -> None:
+    verdict = judged({"sbatch": MISSING}, words={"sbatch": ("/opt/nope/sbatch",)})
+    assert "/opt/nope/sbatch" in verdict.message
+    assert "correct scheduler.commands.sbatch" in verdict.advice
+
+
+ONE, TWO = "Slurmctld(primary) at a is {}\n", "Slurmctld(backup) at b is {}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Completed(0, ONE.format("UP"), ""), Status.GREEN),
+        (Completed(0, (ONE + TWO).format("UP", "UP"), ""), Status.GREEN),
+        (Completed(0, (ONE + TWO).format("DOWN", "UP"), ""), Status.YELLOW),
+        (Completed(1, ONE.format("DOWN"), ""), Status.RED),
+        (Completed(1, "", "slurm_load_ctl_conf error: Unable to contact"), Status.RED),
+    ],
+)
+def test_controllers(answer: Completed, status: Status) -> None:
+    assert judge_controller(answer).status is status
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Completed(0, "", ""), Status.GREEN),
+        (Completed(1, "", "Slurm accounting storage is disabled\n"), Status.YELLOW),
+        (Completed(1, "", "sacct: error: slurmdbd: Connection refused"), Status.RED),
+    ],
+)
+def test_accounting(answer: Completed, status: Status) -> None:
+    assert judge_accounting(answer).status is status
+
+
+NOBODY = {"partition": None, "account": None, "qos": None}
+REFUSED = "sbatch: error: {}\nallocation failure: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("invalid partition specified: nosuch", "--partition: cpu, gpu"),
+        ("Invalid account or account/partition combination specified", "sacctmgr show assoc"),
+        ("Invalid qos specification", "sacctmgr show assoc"),
+        ("Memory specification can not be satisfied", "as Slurm says"),
+    ],
+)
+def test_a_refusal_has_slurms_words_and_what_to_do(said: str, advice: str) -> None:
+    answer = Completed(1, "", REFUSED.format(said, said))
+    verdict = judge_submission(answer, NOBODY | {"account": "lab"}, ["cpu", "gpu"])
+    assert verdict.status is Status.RED
+    assert said in verdict.message
+    assert "account lab" in verdict.message
+    assert advice in verdict.advice
+
+
+def test_the_time_of_a_possible_start_is_told() -> None:
+    said = "sbatch: Job 3 to start at 2026-11-21T11:48:02 using 1 processors on nodes c1\n"
+    verdict = judge_submission(Completed(0, "", said), NOBODY, [])
+    assert verdict.status is Status.GREEN
+    assert "2026-11-21 11:48:02 UTC" in verdict.message
