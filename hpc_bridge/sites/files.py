@@ -20,7 +20,7 @@ from hpc_bridge.sites.trust import check_trusted
 from hpc_bridge.sites.user_part import UserPart, not_offered
 
 SYSTEM = Path("/etc/hpc-bridge/sites")
-VARIABLE = "HPC_BRIDGE_SITES"
+SEARCH_VARIABLE = "HPC_BRIDGE_SITES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Found:
 
 def search_path() -> list[Place]:
     """Where a name is looked for, in this order; the first file of a name wins."""
-    named = [part for part in os.environ.get(VARIABLE, "").split(":") if part]
+    named = [part for part in os.environ.get(SEARCH_VARIABLE, "").split(":") if part]
     places = [
         Place(SYSTEM, "system"),
         *(Place(Path(folder).expanduser().absolute(), "variable") for folder in named),

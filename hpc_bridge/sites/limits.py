@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs.units import format_memory, format_walltime
-from hpc_bridge.sites.profile import Partition, SiteProfile, broken, size
+from hpc_bridge.sites.profile import Partition, SiteProfile
+from hpc_bridge.sites.rules import broken, size
 
 if TYPE_CHECKING:
     from hpc_bridge.sites.site import Site

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hpc_bridge.sites.profile import ELSEWHERE, VARIABLES, SiteProfile
+from hpc_bridge.sites.profile import SiteProfile
+from hpc_bridge.sites.rules import ELSEWHERE, VARIABLES
 
 _TEXT = {"type": "string"}
 

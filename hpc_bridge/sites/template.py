@@ -15,7 +15,8 @@ from typing import Any
 
 from hpc_bridge.jobs.units import format_memory, format_walltime
 from hpc_bridge.sites.limits import duration
-from hpc_bridge.sites.profile import BOUNDED, Offer, Partition, Rule, SiteProfile, size
+from hpc_bridge.sites.profile import Offer, Partition, SiteProfile
+from hpc_bridge.sites.rules import BOUNDED, Rule, size
 
 SMALLEST, LARGEST = "x-minimum", "x-maximum"
 """Bounds of what is text with a unit, which JSON schema cannot compare."""

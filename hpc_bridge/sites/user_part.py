@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from hpc_bridge.jobs.spec import Text
-from hpc_bridge.sites.profile import ClusterPath, Part, Rule, SiteProfile, broken
+from hpc_bridge.sites.profile import ClusterPath, SiteProfile
+from hpc_bridge.sites.rules import Part, Rule, broken
 
 
 class UserPart(Part):

@@ -25,7 +25,8 @@ from hpc_bridge.jobs.spec import check_environment, explain, unknown_name
 from hpc_bridge.settings import POLL_INTERVAL, RunSettings, SchedulerName, load_settings
 from hpc_bridge.sites.choosing import groups_at
 from hpc_bridge.sites.limits import check_request
-from hpc_bridge.sites.profile import NAME_PATTERN, VARIABLES
+from hpc_bridge.sites.profile import NAME_PATTERN
+from hpc_bridge.sites.rules import VARIABLES
 from hpc_bridge.storage.bundle import default_interpreter
 from hpc_bridge.workers.precedence import over_the_pool, over_the_site, requested_site
 
@@ -37,14 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class _Caller(BaseModel):
-    """What both have besides resources and run settings."""
-
-    @field_validator("env", mode="after", check_fields=False)
-    @classmethod
-    def _check_env(cls, value: dict[str, str | None]) -> dict[str, str | None]:
-        check_environment(value)
-        return value
+class _Site(BaseModel):
+    """First on the form."""
 
     site: str | None = Field(
         default=None,
@@ -52,6 +47,17 @@ class _Caller(BaseModel):
         description="Name of the site profile: what the cluster has, and its defaults and limits.",
         pattern=NAME_PATTERN,
     )
+
+
+class _Caller(BaseModel):
+    """Last on the form."""
+
+    @field_validator("env", mode="after", check_fields=False)
+    @classmethod
+    def _check_env(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        check_environment(value)
+        return value
+
     called_from: str | None = Field(
         default=None,
         title="Called from",
@@ -59,7 +65,8 @@ class _Caller(BaseModel):
     )
 
 
-class BatchVariables(BaseVariables, Resources, RunSettings, _Caller):
+# The form has the fields of the last base first.
+class BatchVariables(_Caller, BaseVariables, RunSettings, Resources, _Site):
     """What can be set on a pool, in a deployment and in a decorator."""
 
     # The server checks what a form sends; unknown names are found on our side.
@@ -72,7 +79,7 @@ class BatchVariables(BaseVariables, Resources, RunSettings, _Caller):
     )
 
 
-class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Caller):
+class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Caller, _Site):
     """One flow run's job, before it becomes a JobSpec."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,7 @@ class Housekeeping:
         self._site = site
         self._waiting: dict[str, Orphan] = {}
         self._foreign: set[str] = set()
+        self._warned: set[str] = set()
         self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
         self._swept = float("-inf")
         self.has_adopted = asyncio.Event()
@@ -123,7 +125,7 @@ class Housekeeping:
                 del self._waiting[orphan.run.submission_id]
                 continue
             except (httpx.HTTPError, HPCBridgeError, OSError, ValueError, KeyError) as error:
-                logger.warning("%s cannot be adopted yet: %s", orphan.run.path, error)
+                self._warn_once(f"{orphan.run.path} cannot be adopted yet: {error}")
                 if isinstance(error, CommandError) and error.retryable:
                     break  # nor would it answer for the others
                 continue
@@ -138,6 +140,12 @@ class Housekeeping:
                     )
             for job in jobs:
                 await self._take_on(job)
+
+    def _warn_once(self, message: str) -> None:
+        """A full queue or a damaged record may be there for days."""
+        level = logging.DEBUG if message in self._warned else logging.WARNING
+        self._warned.add(message)
+        logger.log(level, message)
 
     def _is_wanted(self, submission_id: str, submission: dict[str, Any]) -> bool:
         pool = self._worker.work_pool

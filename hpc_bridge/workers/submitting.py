@@ -68,6 +68,15 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
     _serves = False
     """Whether this is a long-lived worker, rather than a caller that submits its own flow."""
 
+    @classmethod
+    def get_default_base_job_template(cls) -> dict[str, Any]:
+        """As Prefect's, without ``null`` as default, for which the pool's page shows no field."""
+        template = super().get_default_base_job_template()
+        for field in template["variables"]["properties"].values():
+            if field.get("default", "") is None:
+                del field["default"]
+        return template
+
     async def sync_with_backend(self) -> None:
         """Make the pool or complete its storage; only a worker that serves it is registered."""
         if self._work_pool is None:

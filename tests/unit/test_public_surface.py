@@ -92,9 +92,11 @@ def test_only_what_may_pass_by_itself_is_retryable() -> None:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     assert {kind.__name__ for kind in kinds if getattr(kind, "retryable", False)} == {
         "CommandTimeout",
+        "ConnectionLost",
         "SchedulerUnavailable",
         "ServerUnreachable",
         "TooManyJobs",
+        "Unreachable",
     }
 
 
