@@ -21,6 +21,7 @@ def profile_schema() -> dict[str, Any]:
     scheduler = parts["SchedulerPart"]["properties"]
     for field in ("skip_directives", "add_directives"):
         scheduler[field] = _with_text(scheduler[field])
+    schema["properties"]["retention"]["default"] = "30d"  # pydantic writes ISO 8601
     names = [name for name in VARIABLES if name not in ELSEWHERE]
     schema["properties"]["job_variables"]["propertyNames"] = {"enum": names}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
