@@ -152,6 +152,7 @@ def test_what_is_exported_is_what_was_published(
     assert read_profile(exported) == with_template_text(read_profile(file))
     assert publish_profile(exported, yes=False) == 0
     assert "nothing to change" in capsys.readouterr().out
+    unpublish_site(name, yes=True, force=True)  # the packaged names are other tests' too
 
 
 def test_the_text_of_a_template_travels(tmp_path: Path) -> None:
