@@ -151,15 +151,19 @@ class Admission:
             )
 
     def _live(self, mine: _Entry, answer: Answer) -> int:
-        """Jobs in the answer, and those of earlier submissions that it cannot know."""
-        names = {status.name for status in answer.jobs.values()}
+        """Jobs in the answer, and those of earlier submissions that it cannot know.
+
+        One that is tried again, after an answer that never came, counts once.
+        """
+        known = {mine.name, *(status.name for status in answer.jobs.values())}
         taken = self._monotonic() - (self._now() - answer.taken_at).total_seconds()
         live = sum(not status.state.is_terminal for status in answer.jobs.values())
         with self._entries() as entries:
             for entry in entries:
                 if entry.key == mine.key:
                     break
-                if entry.name not in names and (entry.done is None or entry.done >= taken):
+                if entry.name not in known and (entry.done is None or entry.done >= taken):
+                    known.add(entry.name)
                     live += entry.jobs
             # Every later answer knows of these.
             entries[:] = [e for e in entries if e.done is None or e.done >= taken or self._paces(e)]

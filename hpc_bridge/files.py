@@ -27,4 +27,9 @@ def expanded_path(text: str) -> str:
     """``{user}``, ``~`` and ``$VARIABLES`` of a shared path, for this account on this machine."""
     if "{user}" in text:
         text = text.replace("{user}", getpass.getuser())
-    return os.path.expandvars(Path(text).expanduser())
+    return os.path.expandvars(expanded_home(text))
+
+
+def expanded_home(text: str) -> str:
+    """``~`` replaced; a home that nobody has stays as it is, where Path.expanduser() raises."""
+    return str(Path(os.path.expanduser(text)))  # noqa: PTH111

@@ -15,10 +15,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hpc_bridge.data import data_folder
 from hpc_bridge.errors import InvalidJobSpec, TemplateError
+from hpc_bridge.files import expanded_home
 from hpc_bridge.jobs import JobSpec, units
 from hpc_bridge.schedulers.local_directives import option_name
 
 _DIRECTIVE = "#SBATCH "
+_DIRECTIVE_LINE = re.compile(r"#SBATCH\s")
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # As the packaged template writes them for a job array.
 _ARRAY = re.compile(r"^#SBATCH --array=.*\n", re.MULTILINE)
@@ -94,24 +96,35 @@ def with_site_directives(
     What a site adds comes after what hpc-bridge asks for and before ``own``, the user's directives.
     An option that is there already stays as it is.
     """
-    lines = script.splitlines(keepends=True)
+    lines, rest = _directives_and_rest(script)
     unwanted = {option_name(option) for option in skip}
     lines = [line for line in lines if _option_of(line) not in unwanted]
     there = {_option_of(line) for line in lines}
     added = [f"{_DIRECTIVE}{one_line(line)}\n" for line in add if option_name(line) not in there]
     if not added:
-        return "".join(lines)
+        return "".join([*lines, rest])
     asked = [at for at, line in enumerate(lines) if _option_of(line) is not None]
     users = f"{_DIRECTIVE}{own[0]}\n" if own else None
     at = lines.index(users) if users in lines else (asked[-1] + 1 if asked else 1)
-    return "".join([*lines[:at], *added, *lines[at:]])
+    return "".join([*lines[:at], *added, *lines[at:], rest])
+
+
+def _directives_and_rest(script: str) -> tuple[list[str], str]:
+    """The lines in which sbatch looks for directives: those before the first command.
+
+    What looks like one further on is text of the script, perhaps another script that it writes.
+    """
+    lines = script.splitlines(keepends=True)
+    for at, line in enumerate(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            return lines[:at], "".join(lines[at:])
+    return lines, ""
 
 
 def _option_of(line: str) -> str | None:
     """The option of a directive line; None for any other line."""
-    if not line.startswith(_DIRECTIVE):
-        return None
-    return option_name(line.removeprefix(_DIRECTIVE).strip())
+    match = _DIRECTIVE_LINE.match(line)
+    return option_name(line[match.end() :].strip()) if match else None
 
 
 def load_template(template: str | None, packaged: str) -> tuple[str, str]:
@@ -121,10 +134,10 @@ def load_template(template: str | None, packaged: str) -> tuple[str, str]:
     """
     if template is not None and "\n" in template:
         return "the pool's template", template
-    path = Path(template).expanduser() if template else data_folder("job_scripts") / packaged
+    path = Path(expanded_home(template)) if template else data_folder("job_scripts") / packaged
     try:
         return str(path), path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or no path at all
         raise TemplateError(f"the template {path} cannot be read: {error}") from error
 
 

@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from hpc_bridge.errors import SettingsError
-from hpc_bridge.files import expanded_path
+from hpc_bridge.files import expanded_home, expanded_path
 from hpc_bridge.jobs.spec import Count, explain
 from hpc_bridge.jobs.units import parse_walltime
 
@@ -56,9 +56,12 @@ def _web_address(value: object) -> object:
     return value
 
 
+WebAddress = BeforeValidator(_web_address)
+
+
 def _expanded(value: object) -> object:
     if isinstance(value, str) and value[:1] in ("~", "$"):
-        return os.path.expandvars(Path(value).expanduser())
+        return os.path.expandvars(expanded_home(value))
     return value
 
 
@@ -77,7 +80,7 @@ def parse_retention(value: object) -> timedelta | None:
         return None
     try:
         return timedelta(seconds=parse_walltime(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{value!r} is not a time to keep; write '30d', '12h' or 'forever'"
         ) from None
@@ -112,7 +115,7 @@ class RunSettings(BaseModel):
         title="Setup lines",
         description="Shell lines that run before Python starts, e.g. 'module load cuda'.",
     )
-    api_url: Annotated[str, BeforeValidator(_web_address)] | None = Field(
+    api_url: Annotated[str, WebAddress] | None = Field(
         default=None,
         title="API address for nodes",
         description=(

@@ -178,6 +178,15 @@ def _next_word(text: str, position: int, number: int) -> tuple[str, int]:
     return word, position
 
 
+def option_words(text: str) -> list[str]:
+    """The words of a directive that are options; sbatch takes several in one line."""
+    try:
+        words = split_directive(text)
+    except Refused:  # sbatch says why
+        words = text.split()
+    return [word for word in words if word.startswith("-")]
+
+
 def option_name(text: str) -> str:
     """Long name of the first option of a directive; one that is not known here is its own name."""
     takes, by_short = _table()

@@ -29,6 +29,7 @@ from hpc_bridge.schedulers.base import (
     Scheduler,
     newest_first,
 )
+from hpc_bridge.schedulers.local_directives import option_words
 from hpc_bridge.schedulers.slurm_errors import complaints, failure
 from hpc_bridge.schedulers.slurm_fields import elements
 from hpc_bridge.schedulers.slurm_jobs import (
@@ -128,13 +129,7 @@ class SlurmScheduler(Scheduler):
 
     def check_directives(self, directives: Sequence[str]) -> None:
         for line in directives:
-            option = line.split("=")[0].split()[0]
-            long = option.startswith("--")
-            if any(
-                own.startswith(option) if long and len(option) > 4 else option[:2] == own
-                for own in _OWN_OPTIONS
-                if own.startswith("--") == long
-            ):
+            if any(_is_own(option) for option in option_words(line)):
                 raise InvalidJobSpec(
                     f"directives: {line!r} is decided by hpc-bridge, which finds the job and its"
                     " output by it; leave it out"
@@ -296,6 +291,16 @@ class SlurmScheduler(Scheduler):
         self, answer: Answer, name: str, kind: type[CommandError], what: str
     ) -> CommandError:
         return failure(answer, kind, what, self.commands.entry(name))
+
+
+def _is_own(option: str) -> bool:
+    """Whether it is one of _OWN_OPTIONS, or short for one."""
+    name, long = option.partition("=")[0], option.startswith("--")
+    return any(
+        own.startswith(name) if long and len(name) > 4 else name[:2] == own
+        for own in _OWN_OPTIONS
+        if own.startswith("--") == long
+    )
 
 
 def _columns(names: Sequence[str]) -> str:

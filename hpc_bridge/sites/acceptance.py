@@ -12,7 +12,7 @@ from typing import Any
 
 from hpc_bridge.errors import SiteError
 from hpc_bridge.files import write_private
-from hpc_bridge.settings import user_file
+from hpc_bridge.settings import on_compute_node, user_file
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
 
@@ -20,7 +20,9 @@ _FORMAT = 1
 
 
 def executed_text(profile: SiteProfile) -> str:
-    """What the profile adds to what is executed, in one form only; empty when it adds nothing.
+    """What the profile adds to what is executed, and the address that is sent the credentials.
+
+    In one form only; empty when it adds nothing.
 
     A character that a terminal would not show is written as its escape, in a line marked ``!``
     rather than ``|``, so that different profiles never have the same text.
@@ -34,6 +36,7 @@ def executed_text(profile: SiteProfile) -> str:
         "environment.python": environment.python,
         "environment.template": environment.template,
         "containers.runtime": profile.containers.runtime,
+        "network.api_url": profile.network.api_url,
     }
     return "".join(f"{line}\n" for name, value in values.items() for line in _lines(name, value))
 
@@ -84,7 +87,10 @@ def check_accepted(site: Site) -> None:
     ``site.source`` is the server's address.
     """
     text = executed_text(site.profile)
-    if is_accepted(site.name, site.source, text):
+    if is_accepted(site.name, site.source, text) or (
+        # Which is where the server may be known by another address than when it was accepted.
+        on_compute_node() and any(is_accepted(site.name, server, text) for server in _kept())
+    ):
         return
     first = accepted_text(site.name, site.source) is None
     happened = "would have your jobs execute this" if first else "has changed what jobs execute"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hpc_bridge.errors import InvalidJobSpec, SiteError
 from hpc_bridge.settings import load_settings, on_compute_node, personal_pool
 from hpc_bridge.sites.files import (
-    known_sites,
     load_site,
     only_site,
     place_of,
+    places,
     user_part_file,
 )
 from hpc_bridge.sites.limits import check_request, own_groups
@@ -58,7 +58,7 @@ def site_of_pool(pool: str) -> str | None:
 
     Not a packaged one: without a profile of one's own, pools are named after the scheduler.
     """
-    names = [name for name, found in known_sites().items() if found.place.kind != "packaged"]
+    names = [name for name, place in places().items() if place.kind != "packaged"]
     return next((name for name in names if pool == personal_pool(name)), None)
 
 
@@ -75,14 +75,18 @@ def check_early(variables: Mapping[str, Any], *, asks_a_server: bool) -> None:
     """Judge a decorator's job variables by a profile that lies here; never on a compute node.
 
     Raises InvalidJobSpec for what the site would not take, and SiteError for ``site`` when there is
-    no such profile and no server could know it. What a default site lacks is told by the call.
+    no such profile and no server could know it. What a default site lacks is told by the call, and
+    so is all of a site that the server may have, whose profile goes before a packaged one.
     """
     if on_compute_node():
         return
     named = variables.get("site")
-    if named is not None:
-        if place_of(named) is None and asks_a_server:
+    meant = named or load_settings().site
+    if meant is not None and asks_a_server:
+        place = place_of(meant)
+        if place is None or place.kind == "packaged":
             return
+    if named is not None:
         site: Site | None = load_site(named)
     else:
         site = default_site_in_files(variables.get("scheduler"))
@@ -109,7 +113,7 @@ def check_pool_is_of_site(pool: str, site: str) -> None:
     """Raise InvalidJobSpec for a pool whose name is that of another site's pool."""
     if on_compute_node():
         return
-    for other in known_sites():
+    for other in places():
         if other != site and pool in (other, personal_pool(other)):
             raise disagreement(pool, other, site)
 

@@ -15,7 +15,9 @@ from hpc_bridge.jobs.units import parse_memory, parse_walltime
 from hpc_bridge.sites.template import LARGEST, SMALLEST, Schema
 
 RECORD = "x-hpc-bridge"
-_PATHS = ("shared_dir", "python")
+_EXECUTED = ("setup", "template", "python", "command", "env", "api_url")
+"""What decides what a job executes, and who gets its credentials. The site's own pool hands none of
+it on, since anybody who may edit pools could write it there: it is the profile's, or the user's."""
 _LONG = 60
 
 
@@ -47,15 +49,20 @@ def record_of(template: Mapping[str, Any]) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("site"), str) else None
 
 
-def personal(site_pool: Derived, user: str, name: str) -> Derived:
+def personal(site_pool: Derived, user: str, pool: str) -> Derived:
     """The pool of one account, made from the site's own."""
     template = copy.deepcopy(site_pool.template)
     template["variables"].pop(RECORD, None)
-    for path in _PATHS:
-        field = template["variables"]["properties"].get(path, {})
-        if isinstance(field.get("default"), str):
-            field["default"] = field["default"].replace("{user}", user)
-    description = f"Batch jobs of {name}, made by hpc-bridge from the site {site_pool.site}."
+    fields = _fields(template)
+    for name in _EXECUTED:
+        fields.get(name, {}).pop("default", None)
+    template["job_configuration"] = {
+        name: f"{{{{ {name} }}}}" for name in template["job_configuration"] if name in fields
+    }
+    shared = fields.get("shared_dir", {})
+    if isinstance(shared.get("default"), str):
+        shared["default"] = shared["default"].replace("{user}", user)
+    description = f"Batch jobs of {pool}, made by hpc-bridge from the site {site_pool.site}."
     return Derived(site_pool.site, template, description, user)
 
 

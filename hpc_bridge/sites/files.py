@@ -6,14 +6,22 @@ import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from hpc_bridge.data import data_folder
 from hpc_bridge.errors import SiteError
+from hpc_bridge.files import expanded_home
 from hpc_bridge.settings import user_file
 from hpc_bridge.sites.profile import SiteProfile
-from hpc_bridge.sites.reading import broken_file, read_document, read_text, validated
+from hpc_bridge.sites.reading import (
+    broken_file,
+    parsed_document,
+    read_document,
+    read_text,
+    validated,
+)
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.template_check import template_file, template_problem, with_template_found
 from hpc_bridge.sites.trust import check_trusted
@@ -46,14 +54,19 @@ class Found:
 
 def search_path() -> list[Place]:
     """Where a name is looked for, in this order; the first file of a name wins."""
-    named = [part for part in os.environ.get(SEARCH_VARIABLE, "").split(":") if part]
-    places = [
+    found = [
         Place(SYSTEM, "system"),
-        *(Place(Path(folder).expanduser().absolute(), "variable") for folder in named),
+        *(Place(folder, "variable") for folder in named_folders()),
         Place(user_file().parent / "sites", "user"),
         Place(data_folder("site_configs"), "packaged"),
     ]
-    return [Place(place.folder, place.kind, _problem(place)) for place in places]
+    return [Place(place.folder, place.kind, _problem(place)) for place in found]
+
+
+def named_folders() -> list[Path]:
+    """Those of HPC_BRIDGE_SITES, as they are from any working directory."""
+    parts = os.environ.get(SEARCH_VARIABLE, "").split(":")
+    return [Path(expanded_home(part)).absolute() for part in parts if part]
 
 
 def known_sites() -> dict[str, Found]:
@@ -69,15 +82,19 @@ def load_site(name: str) -> Site:
     return _load(name, *found)
 
 
+def places() -> dict[str, Place]:
+    """Where the profile of each name lies, without a look into it."""
+    return {name: place for name, (_, place) in _files().items()}
+
+
 def place_of(name: str) -> Place | None:
     """Where the profile of that name lies; None when there is none."""
-    found = _files().get(name)
-    return None if found is None else found[1]
+    return places().get(name)
 
 
 def only_site() -> str | None:
     """The one site whose profile is not a packaged one, if there is just one."""
-    names = [name for name, (_, place) in _files().items() if place.kind != "packaged"]
+    names = [name for name, place in places().items() if place.kind != "packaged"]
     return names[0] if len(names) == 1 else None
 
 
@@ -86,12 +103,9 @@ def read_profile(path: Path) -> SiteProfile:
 
     Raises SiteError with every problem, one per line, each with its line number and field.
     """
-    document = read_document(path)
-    profile = validated(document, SiteProfile, path)
-    profile = with_template_found(profile, path.absolute().parent)
-    if problem := template_problem(profile):
-        line = document.line(("environment", "template")) or 1
-        raise broken_file(path, [(line, f"environment.template: {problem}")])
+    text = read_text(path)
+    profile = with_template_found(_parsed(path, text), path.absolute().parent)
+    _check_template(profile, path, text)
     return profile
 
 
@@ -172,12 +186,26 @@ def _load(name: str, path: Path, place: Place) -> Site:
         raise SiteError(f"{path} is not used as it is named; rename it to {name}.yaml")
     if place.kind != "packaged":
         check_trusted(path)
-    profile = read_profile(path)
+    text = read_text(path)
+    profile = with_template_found(_parsed(path, text), path.absolute().parent)
     template = template_file(profile)
     if place.kind != "packaged" and template is not None:
         check_trusted(template)
+    _check_template(profile, path, text)
     check_name(profile, path)
-    return Site(profile, load_user_part(profile), str(path), read_text(path))
+    return Site(profile, load_user_part(profile), str(path), text)
+
+
+@lru_cache(maxsize=16)
+def _parsed(path: Path, text: str) -> SiteProfile:
+    """Kept, because the file is read for every decorated flow and every run, and YAML is slow."""
+    return validated(parsed_document(path, text), SiteProfile, path)
+
+
+def _check_template(profile: SiteProfile, path: Path, text: str) -> None:
+    if problem := template_problem(profile):
+        line = parsed_document(path, text).line(("environment", "template")) or 1
+        raise broken_file(path, [(line, f"environment.template: {problem}")])
 
 
 def _unknown(name: str) -> str:

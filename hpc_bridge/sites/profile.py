@@ -20,14 +20,18 @@ from pydantic import (
     model_validator,
 )
 
-from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.errors import InvalidJobSpec, SettingsError
 from hpc_bridge.jobs.spec import Count, Directives, Memory, Text, Walltime
 from hpc_bridge.jobs.units import format_walltime
+from hpc_bridge.schedulers.base import Commands
+from hpc_bridge.schedulers.local_directives import option_name, option_words
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.settings import parse_retention
+from hpc_bridge.settings import WebAddress, parse_retention
 from hpc_bridge.sites.rules import Part, Rule, check_rule
 
 FORMAT = 1
+# A variable such as BASH_ENV, which bash reads first, is enough.
+_EXECUTES = ("container", "export-file")
 NAME_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
 
 
@@ -133,6 +137,21 @@ class SchedulerPart(Part):
                 SlurmScheduler().check_directives(getattr(self, field))
             except InvalidJobSpec as error:
                 raise ValueError(str(error).replace("directives", field, 1)) from None
+        for option in (word for line in self.add_directives for word in option_words(line)):
+            if option_name(option) in _EXECUTES:
+                raise ValueError(
+                    f"add_directives: {option!r} lets files decide what jobs execute; use"
+                    " environment.prologue, which users see and accept"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _asks_a_scheduler_that_there_is(self) -> Self:
+        if self.type == "slurm":
+            try:
+                SlurmScheduler(Commands.of(self.commands), cluster=self.cluster)
+            except SettingsError as error:
+                raise ValueError(str(error).removeprefix("scheduler.")) from None
         return self
 
 
@@ -252,7 +271,7 @@ class NetworkPart(Part):
     nodes_reach_server: bool | None = Field(
         default=None, description="Whether nodes reach the Prefect server. Empty: not known."
     )
-    api_url: Text | None = Field(
+    api_url: Annotated[Text, WebAddress] | None = Field(
         default=None, description="Address of the Prefect server as nodes see it."
     )
 

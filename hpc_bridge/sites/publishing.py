@@ -167,11 +167,26 @@ def check_pool(pool: WorkPool, worker_type: str, site: str) -> None:
 
 
 async def publish(client: PrefectClient, plan: Plan) -> None:
-    """Write what the plan says. Raises the client's errors; what is left then: see the module."""
+    """Write what the plan says. Raises the client's errors; what is left then: see the module.
+
+    Raises SiteError, and writes nothing, when a pool is not as it was when the plan was made.
+    """
+    for change in plan.changed_pools:
+        await _check_unchanged(client, change)
     if plan.difference or plan.replaces_broken:
         await write_published(client, plan.profile)
     for change in plan.changed_pools:
         await apply_change(client, change, str(plan.worker_type))
+
+
+async def _check_unchanged(client: PrefectClient, change: PoolChange) -> None:
+    """Somebody may have changed it on its page while the plan was read and agreed to."""
+    before, now = change.pool, await find_pool(client, change.name)
+    if (before and before.base_job_template) != (now and now.base_job_template):
+        raise SiteError(
+            f"work pool {change.name!r} was changed by somebody meanwhile; nothing was published,"
+            " try again"
+        )
 
 
 async def plan_removal(client: PrefectClient, name: str) -> Removal:

@@ -62,9 +62,13 @@ def read_text(path: Path) -> str:
 
 def read_document(path: Path, *, empty: Any = None) -> Document:
     """The file as YAML; ``empty`` stands for a file that says nothing. Raises SiteError."""
+    return parsed_document(path, read_text(path), empty=empty)
+
+
+def parsed_document(path: Path, text: str, *, empty: Any = None) -> Document:
+    """As ``read_document``, of a file that has been read."""
     from hpc_bridge.sites.yaml_text import Document, NotYaml, load
 
-    text = read_text(path)
     try:
         document = load(text)
     except NotYaml as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hpc_bridge.errors import SiteError
@@ -9,6 +11,7 @@ from hpc_bridge.settings import load_settings
 from hpc_bridge.sites.acceptance import check_accepted
 from hpc_bridge.sites.files import load_site, load_user_part, only_site, place_of
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.template_check import template_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -46,13 +49,26 @@ async def published_site(name: str, client: PrefectClient) -> Site | None:
     Raises SiteError.
     """
     from hpc_bridge.sites.published import read_published
-    from hpc_bridge.sites.yaml_text import dump
 
     profile = await read_published(client, name)
     if profile is None:
         return None
-    text = dump(profile.model_dump(mode="json", exclude_defaults=True))
-    return Site(profile, load_user_part(profile), str(client.api_url).rstrip("/"), text)
+    source = str(client.api_url).rstrip("/")
+    if (file := template_file(profile)) is not None:  # who could change what it holds?
+        raise SiteError(
+            f"site {name!r}, published on {source}, has a job script template that is no text but"
+            f" the path {file}; whoever owns it has to publish it with 'hpc-bridge site publish'"
+        )
+    text = _written(profile.model_dump_json(exclude_defaults=True))
+    return Site(profile, load_user_part(profile), source, text)
+
+
+@lru_cache(maxsize=8)
+def _written(profile: str) -> str:
+    """A profile in JSON as YAML; kept, because that is slow and asked for with every run."""
+    from hpc_bridge.sites.yaml_text import dump
+
+    return dump(json.loads(profile))
 
 
 async def _named(

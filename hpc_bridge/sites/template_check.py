@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_bridge.errors import HPCBridgeError, SiteError
+from hpc_bridge.files import expanded_home
 from hpc_bridge.jobs import JobSpec
 from hpc_bridge.script import render
 from hpc_bridge.sites.profile import SiteProfile
@@ -29,7 +30,7 @@ _CONTEXT = {
 def template_file(profile: SiteProfile) -> Path | None:
     """The file of the template, where it is not text in the profile itself."""
     template = profile.environment.template
-    return None if template is None or "\n" in template else Path(template).expanduser()
+    return None if template is None or "\n" in template else Path(expanded_home(template))
 
 
 def with_template_found(profile: SiteProfile, folder: Path) -> SiteProfile:
@@ -50,7 +51,7 @@ def with_template_text(profile: SiteProfile) -> SiteProfile:
         return profile
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or no path at all
         raise SiteError(f"the template {path} cannot be read: {error}") from None
     return _with_template(profile, text if "\n" in text else f"{text}\n")
 

@@ -19,6 +19,7 @@ LARGEST = 256 * 1024
 _DEEPEST = 40
 _MOST_NODES = 50_000
 _NO_FOLDING = 10_000
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 Location = tuple[str | int, ...]
@@ -131,6 +132,9 @@ class _Loader(yaml.SafeLoader):
             raise NotYaml(f"is nested deeper than {_DEEPEST} levels", mark.line + 1)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        # An escape can stand for what no file, command or terminal takes.
+        if isinstance(node, ScalarNode) and (odd := _NO_TEXT.search(node.value)):
+            raise NotYaml(f"holds the character {odd[0]!a}", _at(node))
         return node
 
 

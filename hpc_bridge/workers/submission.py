@@ -34,7 +34,7 @@ from hpc_bridge.journal import (
 )
 from hpc_bridge.node.attempt import FLOW_RUN_ID
 from hpc_bridge.script import is_array, render, with_site_directives
-from hpc_bridge.sites.files import SEARCH_VARIABLE
+from hpc_bridge.sites.files import SEARCH_VARIABLE, named_folders
 from hpc_bridge.storage.bundle import BundleStore
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob, stored_costs
@@ -257,11 +257,7 @@ def node_environment(configuration: BatchJobConfiguration) -> dict[str, str]:
         "HPC_BRIDGE_SCHEDULER": configuration.scheduler_name,
         "HPC_BRIDGE_SHARED_DIR": str(shared),
         **({"HPC_BRIDGE_SITE": configuration.site} if configuration.site else {}),
-        **(
-            {SEARCH_VARIABLE: os.environ[SEARCH_VARIABLE]}
-            if os.environ.get(SEARCH_VARIABLE)
-            else {}
-        ),
+        **({SEARCH_VARIABLE: ":".join(map(str, folders))} if (folders := named_folders()) else {}),
         **credentials(prefect),
     }
     named = {name: value for name, value in configuration.env.items() if value is not None}

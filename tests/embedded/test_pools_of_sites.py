@@ -153,6 +153,27 @@ def test_the_owners_own_settings_stay(tmp_path: Path, capsys: pytest.CaptureFixt
     assert default("owned-anna", "partition") is None
 
 
+def test_what_the_owner_changes_while_publishing_asks_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = publish(tmp_path, "asked")
+    first_use(file)
+    file = write_profile(tmp_path, "asked", partitions=[CPU])
+
+    def agreed(*_: Any, **__: Any) -> bool:
+        set_default("asked-anna", "nodes", 3)
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hpc_bridge.cli.publishing._agreed", agreed)
+        with pytest.raises(SiteError, match="'asked-anna' was changed by somebody meanwhile"):
+            publish_profile(file, yes=False)
+    assert choices("asked", "partition") == ["cpu", "gpu"]
+    assert publish_profile(file, yes=True) == 0
+    assert choices("asked-anna", "partition") == ["cpu"]
+    assert default("asked-anna", "nodes") == 3
+
+
 def test_first_use_renews_a_pool_that_is_behind(tmp_path: Path) -> None:
     file = publish(tmp_path, "behind")
     first_use(file)

@@ -105,6 +105,12 @@ def test_accepted_once_and_again_after_a_change(
     assert "is accepted already" in capsys.readouterr().out
 
 
+def test_a_template_whose_text_nobody_could_accept_is_refused(name: str, tmp_path: Path) -> None:
+    publish(name, "", environment={"template": str(tmp_path / "own.j2")})
+    with pytest.raises(SiteError, match=r"is no text but the path .*/own\.j2"):
+        resolved(name)
+
+
 def test_a_file_goes_before_the_server_and_the_server_before_the_package(
     name: str, config: Path
 ) -> None:

@@ -145,24 +145,30 @@ def napping(seconds: float) -> float:
 @slurm(**JOB)
 @flow(on_crashed=[note_hook], on_cancellation=[note_hook])
 def counted(seconds: float = 0, how: str = "") -> float:
-    """Every start leaves a line in HOOK_DIR, so that a test counts what was done."""
+    """Every start leaves a line in HOOK_DIR, so that a test counts what was done.
+
+    ``how`` has words: children, stubborn, _exit; gated waits until there is a file ``<run>.go``.
+    """
+    hows = how.split()
     folder = pathlib.Path(os.environ["HOOK_DIR"])
     run = os.environ["PREFECT__FLOW_RUN_ID"]
     with (folder / f"{run}.starts").open("a") as file:
         file.write(f"{os.environ['SLURM_JOB_ID']}\n")
-    if how == "children":
+    if "children" in hows:
         commands = [["sleep", "301"], ["setsid", "sleep", "302"]]
         children = [subprocess.Popen(command) for command in commands]
         text = " ".join(str(child.pid) for child in children)
         (folder / f"{run}.children").write_text(text)
+    while "gated" in hows and not (folder / f"{run}.go").exists():
+        time.sleep(0.2)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         try:
             time.sleep(ends - time.monotonic())
         except BaseException:
-            if how != "stubborn":
+            if "stubborn" not in hows:
                 raise
-    if how == "_exit":
+    if "_exit" in hows:
         os._exit(3)
     return seconds
 

@@ -143,8 +143,19 @@ def until_running(*runs: UUID) -> None:
     until(lambda: all(read(run).state.is_running() for run in runs), 90, "the flows run")
 
 
+def gated(deployment: UUID) -> tuple[UUID, UUID]:
+    """Two runs that go on until they are let go: then one completes, and one dies."""
+    return create_run(deployment, how="gated"), create_run(deployment, how="gated _exit")
+
+
 def until_in(run: UUID, name: str, seconds: float = 60) -> Any:
     return until(lambda: (s := read(run).state).name == name and s, seconds, f"it is {name}")
+
+
+def let_go(site: Site, *runs: UUID) -> None:
+    """What is gated goes on to its end."""
+    for run in runs:
+        site.shell(f"touch {FOLDER}/{run}.go")
 
 
 def cancel(run: UUID) -> None:
@@ -161,13 +172,14 @@ def test_a_controller_that_is_away_loses_and_doubles_nothing(
 ) -> None:
     """While jobs wait, run and end, while some are submitted and one is cancelled."""
     waits, cancelled = (create_run(deployment, begin="now+1hour") for _ in range(2))
-    completes, dies = create_run(deployment, 10), create_run(deployment, 10, "_exit")
+    completes, dies = gated(deployment)
     job_of(waits), job_of(cancelled)
     until_running(completes, dies)
     with trouble("slurmctld", how):
         cancel(cancelled)
         late = create_run(deployment)
         refused = Caller(site, "submit", f"refused-{how}", 0, folder=FOLDER, **JOB)
+        let_go(site, completes, dies)
         until_in(completes, "Completed")
         until(lambda: read(dies).state.is_crashed(), 60, "the node has told the end")
         until_in(late, "SubmissionDelayed")
@@ -306,11 +318,12 @@ def flows_of(site: Site, run: UUID) -> list[str]:
 def test_ends_while_the_server_is_away_are_told_afterwards(
     site: Site, deployment: UUID, gate: Gate
 ) -> None:
-    completes, dies = create_run(deployment, 5), create_run(deployment, 5, "_exit")
+    completes, dies = gated(deployment)
     cancelled, waits = create_run(deployment, 300), create_run(deployment, begin="now+1hour")
     until_running(completes, dies, cancelled)
     job = job_of(waits)
     with gate.shut():
+        let_go(site, completes, dies)
         site.shell(f"scancel {job_of(cancelled)} {job}")
         time.sleep(30)  # many polls, in which nothing may be decided
         assert read(waits).state.is_pending()

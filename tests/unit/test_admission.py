@@ -226,6 +226,15 @@ def test_a_submission_without_an_answer_may_be_a_job(machine: Machine) -> None:
     machine.submit(process, "hb3")
 
 
+def test_one_that_is_tried_again_is_no_second_job(machine: Machine) -> None:
+    process = machine.process(live_jobs=2)
+    for _ in range(2):
+        with pytest.raises(CommandTimeout), process.admitted("hb1", 2):
+            raise CommandTimeout("no answer")
+    machine.submit(process, "hb1", jobs=2)
+    assert len(machine.queue) == 2
+
+
 def test_a_submission_that_waits_its_turn_counts(machine: Machine) -> None:
     first, second = machine.process(live_jobs=1), machine.process(live_jobs=1)
     with first.admitted("hb1", 1), pytest.raises(TooManyJobs):

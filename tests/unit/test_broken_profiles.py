@@ -68,6 +68,17 @@ HEAD = "name: hpc\nscheduler: {type: slurm}\n"
             " did you mean 'walltime'?",
         ),
         ("costs: {}\n", "line 3: costs.unit: is missing"),
+        # what would only be refused when a job is submitted
+        (
+            "network: {api_url: 'prefect:4200'}\n",
+            "line 3: network.api_url: 'prefect:4200' is not a web address; it begins with http://"
+            " or https://",
+        ),
+        (
+            "retention: 99999999999999d\n",
+            "line 3: retention: '99999999999999d' is not a time to keep; write '30d', '12h' or"
+            " 'forever'",
+        ),
         # twice
         ("\nname: again\n", "line 4: 'name' is there twice, first at line 1"),
         (
@@ -114,6 +125,12 @@ HEAD = "name: hpc\nscheduler: {type: slurm}\n"
             "environment:\n  template: |\n    a\n    {% if %}\n",
             "line 4: environment.template: line 2: Expected an expression, got 'end of statement"
             " block'",
+        ),
+        (
+            "environment: {template: ~nobody-has-this-name/own.j2}\n",
+            "line 3: environment.template: the template FOLDER/~nobody-has-this-name/own.j2 cannot"
+            " be read: [Errno 2] No such file or directory:"
+            " 'FOLDER/~nobody-has-this-name/own.j2'",
         ),
     ],
 )
@@ -174,8 +191,13 @@ def test_a_newer_format_is_no_list_of_unknown_keys(profile: Path) -> None:
         (b"name: hpc\ncontact: caf\xe9\n", ", line 2: byte 0xe9 is not UTF-8; save it so"),
         (b"#" * 300_000, " is larger than 256 KiB; that is no site profile"),
         (b"name: x\n  bad: y\n", ", line 2: mapping values are not allowed here"),
+        (b'name: x\ncontact: "a\\0"\n', ", line 2: holds the character '\\x00'"),
+        (b'name: x\ncontact: "\\ud83d"\n', ", line 2: holds the character '\\ud83d'"),
     ],
-    ids=["empty", "comment", "list", "scalar", "binary", "utf-16", "latin-1", "large", "yaml"],
+    ids=[
+        *("empty", "comment", "list", "scalar", "binary", "utf-16", "latin-1", "large", "yaml"),
+        *("nul", "half a character"),
+    ],
 )
 def test_a_file_that_is_no_profile(profile: Path, content: bytes, message: str) -> None:
     profile.write_bytes(content)
@@ -239,6 +261,19 @@ def test_a_template_lies_beside_the_file(profile: Path) -> None:
     (profile.parent / "own.j2").write_text("#!/bin/sh\n{{ spec.name }}\n")
     profile.write_text(f"{HEAD}environment: {{template: own.j2}}\n")
     assert read_profile(profile).environment.template == str(profile.parent / "own.j2")
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ("commands: {sbtch: /opt/sbatch}", "'sbtch' is never called; did you mean sbatch?"),
+        ("cluster: 'one,two'", "'one,two' is not one cluster; name one"),
+    ],
+)
+def test_what_the_scheduler_cannot_follow(profile: Path, part: str, problem: str) -> None:
+    profile.write_text(f"name: hpc\nscheduler:\n  type: slurm\n  {part}\n")
+    [line] = problems(profile)
+    assert line == f"line 2: scheduler: {part.partition(':')[0]}: {problem}"
 
 
 def test_the_file_is_named_after_the_site(site_folders: SiteFolders) -> None:

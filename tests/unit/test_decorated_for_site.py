@@ -10,9 +10,11 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from hpc_bridge import BatchFlow, slurm
+from hpc_bridge.data import data_folder
 from hpc_bridge.errors import InvalidJobSpec, SiteError
 from hpc_bridge.sites import files
 from hpc_bridge.sites.choosing import site_of_pool
+from hpc_bridge.sites.files import Place, place_of
 from tests.unit.site_folders import SiteFolders
 
 ME = getpass.getuser()
@@ -184,3 +186,18 @@ def test_on_a_compute_node_no_profile_is_looked_for(
     assert bound(site="alpha", partition="gpuu", work_pool="beta").work_pool == "beta"
     assert bound(site="nowhere").work_pool == f"nowhere-{ME}"
     assert bound(walltime="9d").work_pool == f"slurm-{ME}"
+
+
+@pytest.mark.parametrize("how", ["named", "setting"])
+@pytest.mark.usefixtures("site_folders")
+def test_a_packaged_profile_judges_nothing_that_a_published_one_may_take(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    assert place_of("minihpc") == Place(data_folder("site_configs"), "packaged")
+    options = {"site": "minihpc"} if how == "named" else {}
+    if how == "setting":
+        monkeypatch.setenv("HPC_BRIDGE_SITE", "minihpc")
+    with temporary_settings({PREFECT_API_URL: "http://server:4200/api"}):
+        bound(partition="of-the-published-one", **options)
+    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(InvalidJobSpec, match="there"):
+        bound(partition="of-the-published-one", **options)

@@ -176,6 +176,19 @@ def test_a_personal_pool_has_the_login_name_in_its_paths() -> None:
     assert default(site_pool.template, "shared_dir") == "/work/{user}/hpc"
 
 
+def test_nothing_that_is_executed_comes_from_the_sites_own_pool() -> None:
+    """Anybody who may edit pools could have written it there."""
+    written = {"setup": ["curl x | sh"], "template": "#!/bin/sh\n", "env": {"BASH_ENV": "/tmp/x"}}
+    site_pool = with_record(derived())
+    for name, value in {**written, "api_url": "http://evil.example/api"}.items():
+        site_pool["variables"]["properties"][name]["default"] = value
+    site_pool["job_configuration"]["setup"] = ["curl y | sh"]
+    mine = personal(Derived("hpc", site_pool, ""), "anna", "hpc-anna").template
+    for name in (*written, "api_url"):
+        assert "default" not in mine["variables"]["properties"][name]
+    assert mine["job_configuration"]["setup"] == "{{ setup }}"
+
+
 def test_a_record_is_what_this_package_wrote() -> None:
     assert record_of({}) is None
     assert record_of({"variables": None}) is None

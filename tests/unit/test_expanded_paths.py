@@ -23,6 +23,7 @@ def test_login_name_home_and_variables_are_those_of_who_uses_the_path(tmp_path: 
     assert expanded_path("~/hpc") == f"{tmp_path}/home/hpc"
     assert expanded_path("$WORK/{user}") == f"{tmp_path}/work/anna"
     assert expanded_path("$NOT_SET_HERE/x") == "$NOT_SET_HERE/x"
+    assert expanded_path("~nobody-has-this-name/x") == "~nobody-has-this-name/x"
 
 
 def test_the_shared_directory_may_hold_the_login_name(monkeypatch: pytest.MonkeyPatch) -> None:

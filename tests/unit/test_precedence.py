@@ -208,6 +208,17 @@ def test_a_job_that_submits_goes_to_the_same_site(
     assert node_environment(configured())["HPC_BRIDGE_SITE"] == "alpha"
 
 
+def test_a_job_looks_for_profiles_in_the_same_folders(
+    site_folders: SiteFolders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site_folders.write(tmp_path / "sites", "alpha", PROFILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")
+    monkeypatch.setenv("HPC_BRIDGE_SITES", "sites:/opt/sites")
+    found = node_environment(configured())["HPC_BRIDGE_SITES"]
+    assert found == f"{tmp_path}/sites:/opt/sites"
+
+
 def test_runs_are_kept_as_the_user_says_else_as_the_site_does(
     alpha: SiteFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,7 +248,7 @@ def test_how_long_runs_are_kept(
     assert load_settings().retention == kept
 
 
-@pytest.mark.parametrize("value", ["30", "0", "0d", "never", "-3d", "a month"])
+@pytest.mark.parametrize("value", ["30", "0", "0d", "never", "-3d", "a month", "9" * 14 + "d"])
 def test_a_time_to_keep_that_could_be_misread_is_refused(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:

@@ -102,7 +102,7 @@ def test_names_of_commands_make_no_lines() -> None:
     commands = {"sbatch:\n  | x\nscheduler.commands.squeue": "y"}
     other = {"sbatch": "x", "squeue": "y"}
     texts = [
-        executed_text(profile(scheduler={"type": "slurm", "commands": one}))
+        executed_text(profile(scheduler={"type": "pbs", "commands": one}))
         for one in (commands, other)
     ]
     assert texts[0] != texts[1]
@@ -153,6 +153,17 @@ def test_it_holds_for_one_server_and_one_site() -> None:
     text = executed_text(site.profile)
     assert not is_accepted("hpc", "http://elsewhere/api", text)
     assert not is_accepted("other", SERVER, text)
+
+
+def test_a_job_may_know_the_server_by_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    accept_all(published("ulimit -c 0"))
+    from_a_node = published("ulimit -c 0", server="http://10.0.0.1:4200/api")
+    with pytest.raises(SiteError):
+        check_accepted(from_a_node)
+    monkeypatch.setenv("HPC_BRIDGE_RUN_DIR", "/shared/runs/hb1")
+    check_accepted(from_a_node)
+    with pytest.raises(SiteError):
+        check_accepted(published("ulimit -c 1", server="http://10.0.0.1:4200/api"))
 
 
 def test_it_is_kept_with_its_text_where_only_the_user_reads() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hpc_bridge.errors import SiteError
+from hpc_bridge.sites import yaml_text
+from hpc_bridge.sites.choosing import site_of_pool
 from hpc_bridge.sites.files import known_sites, load_site, only_site, search_path
 from hpc_bridge.sites.resolve import local_site
 from tests.unit.site_folders import SiteFolders
@@ -65,6 +67,25 @@ def test_a_broken_profile_is_known_with_its_error(site_folders: SiteFolders) -> 
     assert known["good"].site is not None
     assert (known["bad"].site, known["bad"].path) == (None, path)
     assert "line 3: contact: 3 is not text" in str(known["bad"].error)
+
+
+def test_a_profile_that_has_not_changed_is_not_parsed_again(
+    site_folders: SiteFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site_folders.write(site_folders.user, "hpc", "contact: one\n")
+    load_site("hpc")
+
+    parsed = []
+    load = yaml_text.load
+    monkeypatch.setattr(yaml_text, "load", lambda text: parsed.append(text) or load(text))
+    assert load_site("hpc").profile.contact == "one"
+    assert site_of_pool("hpc-nobody") is None
+    assert parsed == []
+    path.write_text(path.read_text().replace("one", "two"))
+    assert load_site("hpc").profile.contact == "two"
+    path.chmod(0o666)  # who may write is looked at each time
+    with pytest.raises(SiteError, match="is not trusted"):
+        load_site("hpc")
 
 
 def test_other_files_are_no_profiles(site_folders: SiteFolders) -> None:

@@ -86,6 +86,15 @@ def test_a_template_without_any_directive_gets_them_after_its_first_line() -> No
     assert script == "#!/bin/sh\n#SBATCH --nice\ntrue\n"
 
 
+def test_only_what_sbatch_reads_is_changed() -> None:
+    head = "#!/bin/bash\n#SBATCH --job-name=hb1\n#SBATCH\t--mem=1G\n\n# a remark\n"
+    rest = "cat > inner.sh <<END\n#SBATCH --mem=2G\n#SBATCH --wckey=inner\nEND\n"
+    script = with_site_directives(head + rest, skip=["--mem"], add=["--wckey=site"], own=[])
+    assert script.removesuffix(rest).splitlines() == [
+        *("#!/bin/bash", "#SBATCH --job-name=hb1", "#SBATCH --wckey=site", "", "# a remark")
+    ]
+
+
 def test_a_line_break_in_what_is_added_is_refused() -> None:
     with pytest.raises(InvalidJobSpec, match="line break"):
         changed(add=["--nice\u2028--wrap=x"])
@@ -99,6 +108,8 @@ def test_a_line_break_in_what_is_added_is_refused() -> None:
         {"skip_directives": ["--export"]},
         {"add_directives": ["--output=/tmp/x"]},
         {"add_directives": ["--array=0-9"]},
+        {"add_directives": ["--wckey=flows --export=BASH_ENV=/tmp/x"]},
+        {"add_directives": ["--wckey=flows -o/tmp/x"]},
     ],
 )
 def test_what_hpc_bridge_rests_on_cannot_be_changed(options: dict[str, Any]) -> None:
@@ -107,6 +118,14 @@ def test_what_hpc_bridge_rests_on_cannot_be_changed(options: dict[str, Any]) -> 
     [field] = options
     assert f"{field}: " in str(caught.value)
     assert "is decided by hpc-bridge" in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["--export-file=/tmp/x", "--nice --container /tmp/x"])
+def test_no_file_that_nobody_has_accepted_decides_what_is_executed(line: str) -> None:
+    with pytest.raises(ValidationError, match=r"add_directives: .* lets files decide"):
+        SiteProfile.model_validate(
+            {"name": "a", "scheduler": {"type": "slurm", "add_directives": line}}
+        )
 
 
 def test_a_jobs_script_is_that_of_its_site(shared: Path) -> None:

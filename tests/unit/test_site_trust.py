@@ -103,6 +103,15 @@ def test_a_template_is_executed_too(site_folders: SiteFolders, tmp_path: Path) -
     assert f"run 'chmod o-w {template}'" in refusal()
 
 
+def test_a_template_that_is_not_trusted_is_not_even_tried(
+    site_folders: SiteFolders, tmp_path: Path
+) -> None:
+    template = write(tmp_path / "own.j2", "{% if %}\n")
+    site_folders.write(site_folders.user, "hpc", f"environment: {{template: {template}}}\n")
+    template.chmod(0o666)
+    assert f"run 'chmod o-w {template}'" in refusal()
+
+
 def test_so_is_the_python_of_ones_own_part(site_folders: SiteFolders, path: Path) -> None:
     assert path.exists()
     part = site_folders.write_own_part("hpc", "python: /opt/python\n")
