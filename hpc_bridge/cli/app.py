@@ -267,7 +267,10 @@ def scrontab(
 def main() -> None:
     """Run the command; what goes wrong on purpose is one message and exit code 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # now, where it can be told that nobody reads
     except HPCBridgeError as error:
         sys.stderr.write(f"hpc-bridge: {error}\n")
         sys.exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -20,6 +20,7 @@ _SIGNS = {
     Status.RED: ("[red]✘[/]", "red"),
     Status.SKIPPED: ("[dim]-[/]", "dim"),
 }
+_SLOW_SECONDS = 0.5
 
 
 def run_doctor(
@@ -46,12 +47,52 @@ def _telling(*, as_json: bool) -> Iterator[Examination]:
         yield Examination(lambda _: None)
     elif sys.stdout.isatty():
         console = Console(highlight=False)
+        lines = _Lines(
+            lambda finding: _show(console, finding),
+            lambda needs, titles: console.print(
+                f"[dim]- {escape(_not_examined(needs, titles))}[/]"
+            ),
+        )
         with console.status("") as spinner:
-            yield Examination(
-                lambda finding: _show(console, finding), lambda title: _begin(spinner, title)
-            )
+            examination = Examination(lines.add, lambda title: _begin(spinner, title))
+            yield examination
+            lines.end()
+        console.print(examination.summary)
     else:
-        yield Examination(_write)
+        lines = _Lines(_write, lambda needs, titles: _print(_not_examined(needs, titles)))
+        examination = Examination(lines.add)
+        yield examination
+        lines.end()
+        _print(examination.summary)
+
+
+class _Lines:
+    """A line for each finding, and one for those in a row that were skipped for one reason."""
+
+    def __init__(
+        self, show: Callable[[Finding], None], show_skipped: Callable[[str, Sequence[str]], None]
+    ) -> None:
+        self._show = show
+        self._show_skipped = show_skipped
+        self._skipped: dict[str, list[str]] = {}
+        """Titles by what they need, which are still to be shown."""
+
+    def add(self, finding: Finding) -> None:
+        if finding.needs is not None:
+            self._skipped.setdefault(finding.needs, []).append(finding.title)
+            return
+        self.end()
+        self._show(finding)
+
+    def end(self) -> None:
+        for needs, titles in self._skipped.items():
+            self._show_skipped(needs, titles)
+        self._skipped.clear()
+
+
+def _not_examined(needs: str, titles: Sequence[str]) -> str:
+    names = ", ".join(title.replace(",", "") for title in titles)  # 'load, last hour' is one
+    return f"skipped (needs {needs}): {names}"
 
 
 def _begin(spinner: Spinner, title: str) -> None:
@@ -60,7 +101,7 @@ def _begin(spinner: Spinner, title: str) -> None:
 
 def _show(console: Console, finding: Finding) -> None:
     sign, colour = _SIGNS[finding.status]
-    took = f" [dim]({finding.seconds:.1f} s)[/]" if finding.seconds >= 0.1 else ""
+    took = f" [dim]({finding.seconds:.1f} s)[/]" if finding.seconds >= _SLOW_SECONDS else ""
     message = escape(finding.message)
     console.print(f"{sign} [bold]{finding.title}[/]: {message}{took}")
     if finding.advice:
@@ -68,7 +109,12 @@ def _show(console: Console, finding: Finding) -> None:
 
 
 def _write(finding: Finding) -> None:
-    line = f"{finding.status:<8}{finding.title}: {finding.message} ({finding.seconds:.1f} s)\n"
-    advice = f"{'':<8}-> {finding.advice}\n" if finding.advice else ""
-    sys.stdout.write(line + advice)
+    took = f" ({finding.seconds:.1f} s)" if finding.seconds >= _SLOW_SECONDS else ""
+    _print(f"{finding.status:<8}{finding.title}: {finding.message}{took}")
+    if finding.advice:
+        _print(f"{'':<8}-> {finding.advice}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -195,6 +195,8 @@ def _refused(error: PrefectHTTPStatusError) -> HPCBridgeError:
     if status >= 500:
         return ServerUnreachable(f"{words}: it is busy or broken ({status}); try again later")
     told = _detail(error)
+    if status == 404 and not _server().rstrip("/").endswith("/api"):
+        return SiteError(f"{words} ({status}); is its address {_server().rstrip('/')}/api?")
     if status == 403:
         return SiteError(
             f"{words}: you have not the right to do that{told}. Ask who runs it, then try again:"

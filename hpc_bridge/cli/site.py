@@ -92,7 +92,7 @@ def init(
     Parameters
     ----------
     name
-        Of the site. Default: the cluster's own name.
+        Of the site. Default: that of the file in --output, else the cluster's own.
     output
         File or folder to write to, '-' for standard output. Default: NAME.yaml here.
     yes

@@ -30,12 +30,14 @@ def init_site(
 ) -> None:
     """Ask the scheduler of this machine, then the person, and write the file.
 
-    ``output`` is a file, a folder, or ``-`` for standard output. Raises SiteError where there is no
+    ``output`` is a file, which names the site where nothing else does, a folder, or ``-`` for
+    standard output. Raises SiteError where there is no
     scheduler or the file cannot be written, CommandError when Slurm does not answer.
     """
     _check_scheduler()
     if name is not None:
         _check_name(name)
+    name = name or _name_of_file(output)
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     with console.status("asking Slurm what it has ..."):
         facts = ask_slurm(_ask)
@@ -90,6 +92,12 @@ def _check_name(name: str) -> None:
             f"{name!r} cannot name a site: it is made of letters, digits, '.', '_' and '-', and"
             " begins with a letter or digit"
         )
+
+
+def _name_of_file(output: Path | None) -> str | None:
+    if output is None or output.suffix != ".yaml" or output.is_dir():
+        return None
+    return output.stem if re.fullmatch(NAME_PATTERN, output.stem) else None
 
 
 def _ask(command: Sequence[str]) -> Answer:

@@ -54,11 +54,12 @@ def examine(
 
 def _job_variables(subject: Subject) -> Verdict:
     """What a job would be given; the pool's own defaults are part of it."""
-    found = server.pool_template(subject.work_pool)
+    found = server.pool_template(subject.work_pool, subject.settings, subject.site)
     if found is None:
         return _allowed(subject, f"work pool {subject.work_pool} is made by the first flow")
-    subject.pool_template = found
-    return _allowed(subject, f"with the defaults of work pool {subject.work_pool}")
+    subject.pool_template = found.template
+    renewed = ", which has been brought up to date with its site" if found.renewed else ""
+    return _allowed(subject, f"with the defaults of work pool {subject.work_pool}{renewed}")
 
 
 def _own_variables(subject: Subject) -> Verdict:
@@ -111,6 +112,9 @@ def _examine_cluster(examination: Examination, subject: Subject) -> None:
     of_slurm("controller", "scheduler answers", scheduler.check_controller, "commands")
     of_slurm("accounting", "accounting answers", scheduler.check_accounting, "commands")
     of_slurm("submission", "may submit", scheduler.check_submission, "controller")
+    of_slurm(
+        "profile-facts", "profile against the cluster", scheduler.check_profile_facts, "controller"
+    )
     examination.step(
         "shared-directory",
         "shared directory, here",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -44,6 +45,13 @@ class Finding:
     message: str
     advice: str
     seconds: float
+
+    @property
+    def needs(self) -> str | None:
+        """Title of the step without which this one was not examined."""
+        if self.status is Status.SKIPPED and self.message.startswith(_NEEDS):
+            return self.message.removeprefix(_NEEDS)
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -88,6 +96,9 @@ def one_line(error: Exception) -> str:
     return lines.replace(":; ", ": ")
 
 
+_NEEDS = "needs: "
+
+
 class Examination:
     """Runs steps in order and tells each finding as soon as it is there.
 
@@ -112,7 +123,7 @@ class Examination:
         missing = [self._blocking[need] for need in needs if need in self._blocking]
         started = time.monotonic()
         if missing:
-            verdict = skipped(f"needs: {missing[0]}")
+            verdict = skipped(f"{_NEEDS}{missing[0]}")
         else:
             self._begin(title)
             try:
@@ -132,6 +143,15 @@ class Examination:
         self.findings.append(finding)
         self._tell(finding)
         return name not in self._blocking
+
+    @property
+    def summary(self) -> str:
+        """How many of which colour, in a few words."""
+        of = Counter(finding.status for finding in self.findings)
+        counts = [f"{of[one]} {one}" for one in (Status.RED, Status.YELLOW) if of[one]]
+        missing = sum(finding.needs is not None for finding in self.findings)
+        rest = [f"{missing} not examined"] if missing else []
+        return ", ".join([*(counts or ["all green"]), *rest])
 
     @property
     def exit_code(self) -> int:

@@ -136,11 +136,11 @@ def judge_python(answers: Answers, asked: str, ours: Versions, where: str) -> Ve
 def _python_advice(answers: Answers, ours: Versions, where: str) -> str:
     """This side's own interpreter, when the node has it too; else how to make one that it has."""
     if own := answers.said.get("own_python"):
-        return f"export HPC_BRIDGE_PYTHON={own} (set {where}), which {answers.node} has too"
+        return f"set {where} to {own}, which {answers.node} has too: export HPC_BRIDGE_PYTHON={own}"
     return (
         f"make an environment with Python {ours.minor} on a file system that {answers.node} sees:"
         f" python{ours.minor} -m venv ~/hpc-bridge-env && ~/hpc-bridge-env/bin/pip install"
-        f" hpc-bridge=={ours.packages['hpc_bridge']}; then set {where}:"
+        f" hpc-bridge=={ours.packages['hpc_bridge']}; then set {where} to it:"
         " export HPC_BRIDGE_PYTHON=~/hpc-bridge-env"
     )
 
@@ -201,7 +201,7 @@ def judge_server(
         return _loopback(url, node, known, where)
     words = answer["words"] or f"HTTP {answer['status']}"
     if known != url and not is_loopback(known):
-        advice = f"try the address that works here: export HPC_BRIDGE_API_URL={known} (set {where})"
+        advice = f"set {where} to {known}, which works here: export HPC_BRIDGE_API_URL={known}"
     else:
         advice = f"set {where} to an address of the server that {node} reaches"
     extra = {
@@ -224,14 +224,14 @@ def judge_address(url: str, scheduler: str, known: str, where: str) -> Verdict:
 def _loopback(url: str, node: str, known: str, where: str) -> Verdict:
     message = f"on {node}, {url} is {node} itself (loopback), not the server"
     if not is_loopback(known):
-        return red(message, f"export HPC_BRIDGE_API_URL={known} (set {where})")
+        return red(message, f"set {where} to {known}: export HPC_BRIDGE_API_URL={known}")
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     usable = urlunsplit(parts._replace(netloc=f"{socket.getfqdn()}{port}"))
     return red(
         message,
-        f"start the server with --host 0.0.0.0; then, if it runs on this machine: export"
-        f" HPC_BRIDGE_API_URL={usable} (set {where})",
+        f"start the server with --host 0.0.0.0; then, if it runs on this machine, set {where} to"
+        f" {usable}: export HPC_BRIDGE_API_URL={usable}",
     )
 
 

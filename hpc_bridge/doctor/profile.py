@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,9 +16,9 @@ from hpc_bridge.doctor.findings import Verdict, green, one_line, red, worst, yel
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.errors import SiteError
 from hpc_bridge.sites.choosing import default_site
-from hpc_bridge.sites.files import user_part_file
+from hpc_bridge.sites.files import place_of, places, user_part_file
 from hpc_bridge.sites.profile import SiteProfile
-from hpc_bridge.sites.published import read_published
+from hpc_bridge.sites.published import published_names, read_published
 from hpc_bridge.sites.resolve import resolve_site
 from hpc_bridge.sites.site import Site
 from hpc_bridge.workers.precedence import requested_site
@@ -28,23 +31,66 @@ def check_profile(subject: Subject, name: str | None, *, has_server: bool) -> Ve
             _asked(subject, name) if has_server else _in_files(subject, name)
         )
     except SiteError as error:
-        words, _, rest = str(error).partition("\n")
-        if "hpc-bridge site accept" in rest:  # what is to be accepted is shown line by line
-            return red(words, rest.strip())
-        return red(
-            one_line(error),
-            "'hpc-bridge site list' shows what is known, and 'hpc-bridge site validate FILE' all"
-            " that is wrong in a profile",
-        )
+        return judge_error(error)
     site, published = found
     subject.site = site
     if site is None:
+        named = subject.settings.site
+        if named is not None and name is None and place_of(named) is None:
+            known: list[str] = run_coro_as_sync(_known(has_server=has_server))
+            if known and named not in known:
+                return judge_misspelling(named, known)
         scheduler = subject.settings.effective_scheduler
         return green(f"none is needed: {scheduler} with your own settings")
+    if site.profile.scheduler.type == "pbs":
+        return judge_pbs(site)
     verdicts = [green(_found(site))]
     if site.profile.example:
         verdicts.append(yellow("it is only an example", "write your own: hpc-bridge site init"))
     return worst([*verdicts, *judge_published(site, published)])
+
+
+def judge_error(error: SiteError) -> Verdict:
+    """The verdict on a profile that cannot be used, with what to do about just that."""
+    words = str(error)
+    if accept := re.search(r"hpc-bridge site accept \S+", words):  # which shows what there is
+        return red(words.partition("\n")[0].rstrip(":"), accept[0])
+    folder = re.escape(str(user_part_file("-").parent))
+    if own := re.search(rf"{folder}/[\w.-]+\.yaml", words):
+        return red(one_line(error), f"correct {own[0]}, which is your own part of the site")
+    return red(
+        one_line(error),
+        "'hpc-bridge site list' shows what is known, and 'hpc-bridge site validate FILE' all"
+        " that is wrong in a profile",
+    )
+
+
+def judge_misspelling(named: str, known: Sequence[str]) -> Verdict:
+    """The verdict on a setting that names none of the profiles that there are."""
+    near = difflib.get_close_matches(named, known, n=1) or known
+    return yellow(
+        f"no profile is used: there is none of site {named!r}; did you mean"
+        f" {' or '.join(map(repr, near))}?",
+        "correct HPC_BRIDGE_SITE, or site in your user file; 'hpc-bridge site list' shows what is"
+        " known",
+    )
+
+
+def judge_pbs(site: Site) -> Verdict:
+    """The verdict on a scheduler that is described, but not asked."""
+    return red(
+        f"site {site.name!r} has PBS, which this version cannot ask yet",
+        "name a site with Slurm: 'hpc-bridge site list' shows what is known",
+    )
+
+
+async def _known(*, has_server: bool) -> list[str]:
+    """Sites that somebody has described for use here; not the packaged ones."""
+    names = {name for name, place in places().items() if place.kind != "packaged"}
+    if has_server:
+        async with get_client() as client:
+            names |= set(await published_names(client))
+    return sorted(names)
 
 
 async def _asked(subject: Subject, name: str | None) -> tuple[Site | None, SiteProfile | None]:

@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hpc_bridge import load
-from hpc_bridge.doctor.findings import Verdict, green, red, skipped, yellow
+from hpc_bridge.doctor.findings import Verdict, green, one_line, red, skipped, yellow
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.errors import CommandError, HPCBridgeError
+from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.journal import new_submission_id
+from hpc_bridge.schedulers.base import Queue
 from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.transports.base import Completed, Transport
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
@@ -198,6 +201,42 @@ def check_submission(subject: Subject) -> Verdict:
     spec = subject.configuration
     asked = {"partition": spec.partition, "account": spec.account, "qos": spec.qos}
     return judge_submission(answer, asked, subject.partitions)
+
+
+def check_profile_facts(subject: Subject) -> Verdict:
+    """Whether the profile's partitions are the scheduler's; never red, since jobs may run."""
+    if subject.profile is None:
+        return skipped("no profile is used")
+    try:
+        queues = subject.cluster.queues()
+    except HPCBridgeError as error:
+        return yellow(f"the scheduler does not say its partitions: {one_line(error)}")
+    return judge_profile_facts(subject.profile, queues)
+
+
+def judge_profile_facts(profile: SiteProfile, queues: Mapping[str, Queue]) -> Verdict:
+    """The verdict on what the profile says and the scheduler does not."""
+    problems = []
+    for partition in profile.partitions:
+        queue = queues.get(partition.name)
+        if queue is None:
+            problems.append(f"the scheduler shows no partition {partition.name!r}")
+            continue
+        longest, said = queue.walltime_seconds, partition.walltime
+        if longest is not None and said is not None and said > longest:
+            problems.append(
+                f"partition {partition.name!r} takes jobs of {format_walltime(longest)} at most,"
+                f" and the profile says {format_walltime(said)}"
+            )
+    if problems:
+        return yellow(
+            "; ".join(problems),
+            "whoever owns the profile: compare it with what the cluster says now, 'hpc-bridge site"
+            " init --output -'",
+        )
+    if not profile.partitions:
+        return green("the profile names no partitions")
+    return green("the scheduler has every partition of the profile, for as long")
 
 
 def judge_submission(

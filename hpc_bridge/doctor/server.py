@@ -7,7 +7,8 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -16,16 +17,25 @@ from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 
-from hpc_bridge.cli.server_access import server
+from hpc_bridge.cli.server_access import ask, server
 from hpc_bridge.doctor.findings import Verdict, green, one_line, red, worst, yellow
 from hpc_bridge.doctor.on_node import ask_server
 from hpc_bridge.errors import ServerUnreachable
+from hpc_bridge.workers.pools import ensure_work_pool, find_pool
+from hpc_bridge.workers.slurm import SlurmWorker
 from hpc_bridge.workers.submission import credentials
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+    from hpc_bridge.settings import Settings
+    from hpc_bridge.sites.site import Site
 
 CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 """Variables that let somebody in, the one that wins first."""
 _PAUSES = (0.0, 1.0, 4.0)
 """Seconds before each try to write."""
+_POOL_SECONDS = 30.0
 
 
 def check_server() -> Verdict:
@@ -147,13 +157,37 @@ def _make_and_remove(name: str) -> None:
             client.delete_variable_by_name(name)
 
 
-def pool_template(name: str) -> dict[str, Any] | None:
-    """The base job template of a pool; None when there is no such pool."""
-    with server() as client:
-        try:
-            return client.read_work_pool(name).base_job_template
-        except ObjectNotFound:
+@dataclass(frozen=True, slots=True)
+class PoolAnswer:
+    """The base job template of a pool."""
+
+    template: dict[str, Any]
+    renewed: bool
+    """Whether it was behind its site until now."""
+
+
+def pool_template(name: str, settings: Settings, site: Site | None) -> PoolAnswer | None:
+    """A pool's template, brought up to date as a flow's call does; None when there is no such pool.
+
+    Raises WorkPoolError and ServerUnreachable.
+    """
+
+    async def asked(client: PrefectClient) -> PoolAnswer | None:
+        before = await find_pool(client, name)
+        if before is None:
             return None
+        pool = await ensure_work_pool(
+            client,
+            name,
+            worker_type=SlurmWorker.type,
+            base_job_template=SlurmWorker.get_default_base_job_template,
+            settings=settings,
+            site=site,
+        )
+        renewed = pool.base_job_template != before.base_job_template
+        return PoolAnswer(pool.base_job_template, renewed)
+
+    return ask(asked, timeout=_POOL_SECONDS)
 
 
 def _tls() -> ssl.SSLContext:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc_bridge.errors import SiteError
 from hpc_bridge.files import write_private
+from hpc_bridge.machine_files import locked
 from hpc_bridge.settings import on_compute_node, user_file
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
@@ -55,15 +56,16 @@ def is_accepted(site: str, server: str, text: str) -> bool:
 
 def accept(site: str, server: str, text: str) -> None:
     """Keep that the user has accepted the text. Raises SiteError when it cannot be kept."""
-    kept = _kept()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"sha256": _digest(text), "accepted": now, "text": text}
-    kept.setdefault(server, {})[site] = entry
     path = acceptance_file()
-    content = json.dumps({"format": _FORMAT, "servers": kept}, indent=2) + "\n"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, content.encode())
+        with locked(path.with_name(f".{path.name}.lock")):  # another site may be accepted now
+            kept = _kept()
+            kept.setdefault(server, {})[site] = entry
+            content = json.dumps({"format": _FORMAT, "servers": kept}, indent=2) + "\n"
+            write_private(path, content.encode())
     except OSError as error:
         raise SiteError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -14,6 +14,7 @@ from hpc_bridge.data import data_folder
 from hpc_bridge.errors import SiteError
 from hpc_bridge.files import expanded_home
 from hpc_bridge.settings import user_file
+from hpc_bridge.sites.contradictions import contradictions
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.reading import (
     broken_file,
@@ -23,7 +24,12 @@ from hpc_bridge.sites.reading import (
     validated,
 )
 from hpc_bridge.sites.site import Site
-from hpc_bridge.sites.template_check import template_file, template_problem, with_template_found
+from hpc_bridge.sites.template_check import (
+    prologue_problem,
+    template_file,
+    template_problem,
+    with_template_found,
+)
 from hpc_bridge.sites.trust import check_trusted
 from hpc_bridge.sites.user_part import UserPart, not_offered
 
@@ -99,13 +105,27 @@ def only_site() -> str | None:
 
 
 def read_profile(path: Path) -> SiteProfile:
-    """The admin's part in a file, wherever that is and whoever owns it.
+    """The admin's part in a file, wherever that is and whoever owns it, as its author checks it.
 
+    More is found than when a site is loaded: contradictions, and a prologue that bash cannot read.
     Raises SiteError with every problem, one per line, each with its line number and field.
     """
     text = read_text(path)
     profile = with_template_found(_parsed(path, text), path.absolute().parent)
-    _check_template(profile, path, text)
+    problems = list(contradictions(profile))
+    if problem := template_problem(profile):
+        problems.append((("environment", "template"), problem))
+    if problem := prologue_problem(profile):
+        problems.append((("environment", "prologue"), problem))
+    if problems:
+        document = parsed_document(path, text)
+        raise broken_file(
+            path,
+            [
+                (document.line(location) or 1, f"{'.'.join(map(str, location))}: {problem}")
+                for location, problem in problems
+            ],
+        )
     return profile
 
 
@@ -209,8 +229,13 @@ def _check_template(profile: SiteProfile, path: Path, text: str) -> None:
 
 
 def _unknown(name: str) -> str:
-    files = _files()
-    near = difflib.get_close_matches(name, files, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(files))}"
+    near = difflib.get_close_matches(name, _files(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(_real_sites())}"
     problems = [place.problem for place in search_path() if place.problem]
     return "\n".join([f"there is no site profile {name!r}; {hint}", *problems])
+
+
+def _real_sites() -> list[str]:
+    """Names of all but the examples, broken ones included."""
+    known = known_sites().values()
+    return sorted(one.name for one in known if one.site is None or not one.site.profile.example)

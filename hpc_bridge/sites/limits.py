@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs.units import format_memory, format_walltime
+from hpc_bridge.schedulers.slurm_fields import NO_TYPE
 from hpc_bridge.sites.profile import Partition, SiteProfile
 from hpc_bridge.sites.rules import broken, size
 
@@ -298,7 +299,11 @@ def _gpus(partition: Partition, asked: _Asked) -> _Refusal | None:
     if not there:
         return _Refusal("has no GPUs", words)
     if kind and kind not in there:
-        return _Refusal(f"has no GPUs of type {kind!r} (there: {', '.join(there)})", words)
+        return _Refusal(
+            f"has no GPUs of type {kind!r} (there: {', '.join(there)})",
+            words,
+            _of_the_only_type(partition, asked, field, count),
+        )
     limit = there[kind] if kind else sum(there.values())
     allows = _allows(partition, f"{_count_gpus(limit, kind)} per node")
     if field == "gpus_per_node":
@@ -312,6 +317,16 @@ def _gpus(partition: Partition, asked: _Asked) -> _Refusal | None:
     if asked.nodes is not None and needed > asked.nodes:
         return _Refusal(allows, f"{words} on {_on_nodes(asked)}", f"use nodes={needed}")
     return None
+
+
+def _of_the_only_type(partition: Partition, asked: _Asked, field: str, count: int) -> str | None:
+    """The same number, or as many as there are; None where there is a choice of types."""
+    if len(partition.gpus_per_node) > 1:
+        return None
+    [(kind, limit)] = partition.gpus_per_node.items()
+    nodes = 1 if field == "gpus_per_node" else asked.nodes or _most_nodes(partition)
+    most = count if nodes is None else min(count, nodes * limit)
+    return f"use {field}={_gpus_of(most, '' if kind == NO_TYPE else kind)}"
 
 
 def _count_gpus(count: int, kind: str) -> str:

@@ -41,7 +41,8 @@ def _words(value: object) -> object:
 
 
 def _named(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
+    # A number too: that it is no text is said of the name.
+    return {"name": value} if isinstance(value, str | int | float) else value
 
 
 def _list(value: object) -> object:

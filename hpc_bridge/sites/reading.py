@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from hpc_bridge.errors import SiteError
+from hpc_bridge.sites.profile import NAME_PATTERN
+from hpc_bridge.sites.rules import in_plain_words
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -23,6 +25,13 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 # A cross-check's message begins with the field that it is about.
 _FIELD = re.compile(r"([a-z_]+(?:\.[\w-]+)*): ", re.ASCII)
+# What only Python can say.
+_NO_YAML = re.compile(r", ('[^']*') or a timedelta")
+_TAB = "found character '\\t' that cannot start any token"
+_FORMS = {
+    NAME_PATTERN: "use letters, digits, '.', '_' and '-', and begin with a letter or digit",
+    r"^[^/\s]+$": "leave out '/' and white space",
+}
 _NO_MAPPING = ("dict_type", "model_type")
 _NO_LIST = ("tuple_type", "list_type")
 
@@ -73,7 +82,8 @@ def parsed_document(path: Path, text: str, *, empty: Any = None) -> Document:
         document = load(text)
     except NotYaml as error:
         where = f"{path}, line {error.line}" if error.line else str(path)
-        raise SiteError(f"{where}: {error}") from None
+        words = "a tab is no indentation to YAML; indent with spaces"
+        raise SiteError(f"{where}: {words if _TAB in str(error) else error}") from None
     if document.content is None and empty is not None:
         return Document(empty, document.problems, document.root)
     if document.content is None:
@@ -131,15 +141,17 @@ def _sentence(
     kind, given = problem["type"], problem["input"]
     cause = problem.get("ctx", {}).get("error")
     if cause is not None:
-        return str(cause)
+        return _NO_YAML.sub(r" or \1", str(cause))
     if kind == "extra_forbidden" and location[0] in admins:
         return "belongs to the admin's part of the site, which your own part cannot change"
     if kind == "extra_forbidden":
         return unknown_key(str(location[-1]), _model_at(location[:-1], model).model_fields)
     if kind == "missing":
         return "is missing"
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return f"{given!r} is not text to YAML; put it in quotes"
+    if words := in_plain_words(problem):
+        return words
+    if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] in _FORMS:
+        return f"{given!r} cannot be taken: {_FORMS[problem['ctx']['pattern']]}"
     if given is None:
         return "is empty; fill it in or leave it out"
     if kind in _NO_MAPPING:

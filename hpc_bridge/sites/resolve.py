@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hpc_bridge.errors import SiteError
 from hpc_bridge.settings import load_settings
 from hpc_bridge.sites.acceptance import check_accepted
-from hpc_bridge.sites.files import load_site, load_user_part, only_site, place_of
+from hpc_bridge.sites.files import load_site, load_user_part, only_site, place_of, places
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.template_check import template_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+
+logger = logging.getLogger(__name__)
 
 
 async def resolve_site(name: str | None, client: PrefectClient | None) -> Site | None:
@@ -81,10 +85,29 @@ async def _named(
         check_accepted(published)
         return published
     if place is None and missing_ok:
+        _warn_of_misspelling(name)
         return None
     try:
         return load_site(name)
     except SiteError as error:
         if client is None or place is not None:
             raise
-        raise SiteError(f"{error}\nnor is one published on {client.api_url}") from None
+        from hpc_bridge.sites.published import published_names
+
+        there = ", ".join(await published_names(client)) or "none"
+        server = str(client.api_url).rstrip("/")
+        raise SiteError(f"{error}\nnor is one published on {server} (there: {there})") from None
+
+
+@lru_cache(maxsize=8)
+def _warn_of_misspelling(name: str) -> None:
+    """A mistyped HPC_BRIDGE_SITE would silently do without limits and defaults."""
+    known = [known for known, place in places().items() if place.kind != "packaged"]
+    if known:
+        near = difflib.get_close_matches(name, known, n=1) or known
+        logger.warning(
+            "No profile is used: there is none of site %r, which HPC_BRIDGE_SITE or the user file"
+            " names; did you mean %s?",
+            name,
+            " or ".join(map(repr, near)),
+        )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hpc_bridge.jobs import Resources
 from hpc_bridge.jobs.spec import unknown_name
 from hpc_bridge.settings import RunSettings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _BOUNDED_NUMBERS = ("nodes", "tasks", "tasks_per_node", "cpus_per_task", "array_throttle")
 _BOUNDED_COUNTS = ("gpus", "gpus_per_node")
@@ -86,7 +89,24 @@ def parsed(name: str, value: Any) -> Any:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         cause = problem.get("ctx", {}).get("error")
-        raise ValueError(str(cause) if cause is not None else problem["msg"]) from None
+        words = str(cause) if cause is not None else in_plain_words(problem)
+        raise ValueError(words or problem["msg"]) from None
+
+
+def in_plain_words(problem: ErrorDetails) -> str | None:
+    """What pydantic says with words of its own, for those who write files; None for the rest."""
+    kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "string_type" and isinstance(given, int) and not isinstance(given, bool):
+        return f'{given} is not text to YAML; quote it: "{given}"'
+    if kind == "string_type" and isinstance(given, bool | float):
+        return f"{given!r} is not text to YAML; put it in quotes"
+    if kind == "int_parsing":
+        return f"{given!r} is not a whole number"
+    if kind == "float_parsing":
+        return f"{given!r} is not a number"
+    if kind == "too_short" and context.get("min_length") == 1:
+        return "holds nothing; give at least one, or leave it out"
+    return None
 
 
 def size(name: str, value: Any) -> int:

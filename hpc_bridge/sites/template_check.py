@@ -1,8 +1,10 @@
-"""A profile's own job script template: where it is, and whether it renders."""
+"""Shell text of a profile: where its template is and whether it renders, how its prologue reads."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from hpc_bridge.jobs import JobSpec
 from hpc_bridge.script import render
 from hpc_bridge.sites.profile import SiteProfile
 
+_STDIN = "/dev/stdin"
+_BASH_SECONDS = 10.0
+_NOT_STARTED = 126
 _PLAIN = {"name": "hpcb-0123456789", "comment": "a flow"}
 _FULL = _PLAIN | {
     **{"partition": "cpu", "account": "project", "qos": "normal", "constraint": "ib"},
@@ -74,6 +79,39 @@ def template_problem(profile: SiteProfile) -> str | None:
         except HPCBridgeError as error:
             return str(error).removeprefix("the pool's template, ")
     return None
+
+
+def prologue_problem(profile: SiteProfile) -> str | None:
+    """What bash says of a prologue that it cannot read; None when it can, or is not there.
+
+    Nothing is executed, but a process is started: for those who write a profile, not for loading.
+    """
+    text, bash = profile.environment.prologue, shutil.which("bash")
+    if not text.strip() or bash is None:
+        return None
+    # Patterns such as !(a) are read after 'shopt -s extglob' only, which is not executed here.
+    options = ["-O", "extglob"] if "extglob" in text else []
+    # Without BASH_ENV, whose file would be executed.
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            [bash, *options, "-n", _STDIN],
+            input=text.encode(errors="replace"),
+            capture_output=True,
+            timeout=_BASH_SECONDS,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    said = done.stderr.decode(errors="replace").replace(f"{_STDIN}: ", "")
+    if not 0 <= done.returncode < _NOT_STARTED:
+        return None
+    # A here-document without an end takes in the rest of the job script; bash only warns.
+    if done.returncode == 0 and "here-document" not in said:
+        return None
+    words = "; ".join(said.split("\n")[:2]).strip("; ")
+    return f"bash cannot read it: {words or f'exit code {done.returncode}'}"
 
 
 def _with_template(profile: SiteProfile, template: str) -> SiteProfile:

@@ -39,13 +39,20 @@ def _reason(path: Path) -> str | None:
             f" or run 'sudo chown root {path}'"
         )
     if found.st_mode & stat.S_IWOTH:
-        return f"the {what} {path} can be written by everybody: run 'chmod o-w {path}'"
+        return f"the {what} {path} can be written by everybody: {_run(found, f'chmod o-w {path}')}"
     if found.st_mode & stat.S_IWGRP and not _alone_in_group(found):
         return (
             f"the {what} {path} can be written by the group {_group(found.st_gid)}:"
-            f" run 'chmod g-w {path}'"
+            f" {_run(found, f'chmod g-w {path}')}"
         )
     return None
+
+
+def _run(found: os.stat_result, command: str) -> str:
+    """Only the owner and root can change who may write."""
+    if os.geteuid() in (0, found.st_uid):
+        return f"run '{command}'"
+    return f"ask its owner ({_user(found.st_uid)}) to run '{command}'"
 
 
 def _alone_in_group(found: os.stat_result) -> bool:

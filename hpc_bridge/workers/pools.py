@@ -74,6 +74,7 @@ async def ensure_work_pool(
             template, description = with_record(source), source.description
         pool = await _create(client, name, worker_type, template, description, settings)
         check_type(pool, worker_type)
+        logger.info("Made work pool %r, which did not exist", name)
     elif source is not None and _follows(pool, source):
         pool = await _refreshed(client, pool, source, base_job_template())
     if has_storage(pool):

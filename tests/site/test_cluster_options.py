@@ -160,11 +160,13 @@ def test_the_next_worker_asks_as_the_site_wants_and_keeps_its_limit(
     pool = "few-researcher"
     with Worker(site, pool, "few-first", **variables) as first:
         deployment = counted_deployment(pool, HOME)
-        runs = [create_run(deployment, 8), create_run(deployment, 0)]
+        runs = [create_run(deployment, how="gated") for _ in range(2)]
         job_of_any = until(lambda: [run for run in runs if _is_queued(run)], 60, "one is submitted")
         (other,) = set(runs) - set(job_of_any)
-        until(lambda: "SubmissionDelayed" in _states(other), 30, "the other one waits")
+        until(lambda: "SubmissionDelayed" in _states(other), 60, "the other one waits")
         first.kill()
+    for run in runs:
+        site.shell(f"touch {HOME}/{run}.go")
     with Worker(site, pool, "few-second", **variables):
         until(lambda: all(ends(run) for run in runs), 90, "both have ended")
     assert [ends(run) for run in runs] == [["Completed"], ["Completed"]]

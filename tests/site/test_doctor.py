@@ -129,6 +129,7 @@ def all_is_green_on_a_site_that_works(site: Site) -> None:
     assert statuses.pop("containers") == "skipped"  # the profile has none
     assert set(statuses.values()) == {"green"}, found
     assert "minihpc" in found["profile"]["message"]
+    assert "every partition" in found["profile-facts"]["message"]
     assert "Slurm 24.11" in found["commands"]["message"]
     assert site.address in found["server-from-node"]["message"]
     assert found["test-flow"]["seconds"] < took
@@ -184,7 +185,7 @@ def a_python_without_our_package(site: Site) -> None:
     step, message, advice = the_only_red(code, found)
     assert step == "python"
     assert "/usr/bin/python3 on c" in message
-    assert f"export HPC_BRIDGE_PYTHON={sys.executable} " in advice
+    assert advice.endswith(f"export HPC_BRIDGE_PYTHON={sys.executable}")
 
 
 def a_wrong_key(site: Site, home: Path) -> None:

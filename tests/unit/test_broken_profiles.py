@@ -37,7 +37,7 @@ HEAD = "name: hpc\nscheduler: {type: slurm}\n"
         ("paths: work\n", "line 3: paths: should be 'name: value' lines, not 'work'"),
         ("partitions: cpu\n", "line 3: partitions: should be a list, not 'cpu'"),
         ("login:\n", "line 3: login: is empty; fill it in or leave it out"),
-        ("contact: 112\n", "line 3: contact: 112 is not text to YAML; put it in quotes"),
+        ("contact: 112\n", 'line 3: contact: 112 is not text to YAML; quote it: "112"'),
         ("3: x\n", "line 3: 3: Keys should be strings, got 3"),
         (
             "retention: 3\n",
@@ -47,6 +47,35 @@ HEAD = "name: hpc\nscheduler: {type: slurm}\n"
             "paths: {shared_dir: work}\n",
             "line 3: paths.shared_dir: 'work' is not absolute; begin it with /, ~ or an environment"
             " variable",
+        ),
+        (
+            "accounts: [2024]\n",
+            'line 3: accounts.0.name: 2024 is not text to YAML; quote it: "2024"',
+        ),
+        (
+            "job_variables: {account: {default: 2024}}\n",
+            'line 3: job_variables.account.default: 2024 is not text to YAML; quote it: "2024"',
+        ),
+        ("partitions: [7]\n", "line 3: partitions.0: should be 'name: value' lines, not 7"),
+        # in plain words
+        (
+            "partitions: [{name: a, nodes: many}]\n",
+            "line 3: partitions.0.nodes: 'many' is not a whole number",
+        ),
+        ("costs: {unit: E, node_hour: x}\n", "line 3: costs.node_hour: 'x' is not a number"),
+        (
+            "job_variables: {nodes: {default: many}}\n",
+            "line 3: job_variables.nodes.default: 'many' is not a whole number",
+        ),
+        (
+            "job_variables: {walltime: {default: long}}\n",
+            "line 3: job_variables.walltime.default: 'long' is not a walltime; write '90m', '2h',"
+            " '1d12h', '02:00:00' or '1-12:00:00'",
+        ),
+        (
+            "partitions: [{name: a, walltime: long}]\n",
+            "line 3: partitions.0.walltime: 'long' is not a walltime; write '90m', '2h', '1d12h',"
+            " '02:00:00' or '1-12:00:00'",
         ),
         # unknown keys
         ("nmae: x\n", "line 3: nmae: there is no such key; did you mean 'name'?"),
@@ -191,12 +220,13 @@ def test_a_newer_format_is_no_list_of_unknown_keys(profile: Path) -> None:
         (b"name: hpc\ncontact: caf\xe9\n", ", line 2: byte 0xe9 is not UTF-8; save it so"),
         (b"#" * 300_000, " is larger than 256 KiB; that is no site profile"),
         (b"name: x\n  bad: y\n", ", line 2: mapping values are not allowed here"),
+        (b"login:\n\thost: x\n", ", line 2: a tab is no indentation to YAML; indent with spaces"),
         (b'name: x\ncontact: "a\\0"\n', ", line 2: holds the character '\\x00'"),
         (b'name: x\ncontact: "\\ud83d"\n', ", line 2: holds the character '\\ud83d'"),
     ],
     ids=[
         *("empty", "comment", "list", "scalar", "binary", "utf-16", "latin-1", "large", "yaml"),
-        *("nul", "half a character"),
+        *("tab", "nul", "half a character"),
     ],
 )
 def test_a_file_that_is_no_profile(profile: Path, content: bytes, message: str) -> None:
@@ -266,6 +296,7 @@ def test_a_template_lies_beside_the_file(profile: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "problem"),
     [
+        ("commands: {squeue: []}", "squeue: holds nothing; give at least one, or leave it out"),
         ("commands: {sbtch: /opt/sbatch}", "'sbtch' is never called; did you mean sbatch?"),
         ("cluster: 'one,two'", "'one,two' is not one cluster; name one"),
     ],
@@ -273,7 +304,9 @@ def test_a_template_lies_beside_the_file(profile: Path) -> None:
 def test_what_the_scheduler_cannot_follow(profile: Path, part: str, problem: str) -> None:
     profile.write_text(f"name: hpc\nscheduler:\n  type: slurm\n  {part}\n")
     [line] = problems(profile)
-    assert line == f"line 2: scheduler: {part.partition(':')[0]}: {problem}"
+    assert line.replace("scheduler.commands.", "scheduler: commands: ").partition(": ")[2] == (
+        f"scheduler: {part.partition(':')[0]}: {problem}"
+    )
 
 
 def test_the_file_is_named_after_the_site(site_folders: SiteFolders) -> None:

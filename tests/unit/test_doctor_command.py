@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from hpc_bridge.cli.doctor import run_doctor
+from hpc_bridge.cli.doctor import _write, run_doctor
 from hpc_bridge.doctor import examine as module
-from hpc_bridge.doctor.findings import Examination, Verdict, green, red, yellow
+from hpc_bridge.doctor.findings import Examination, Finding, Status, Verdict, green, red, yellow
 
 
 @pytest.fixture
@@ -31,16 +31,45 @@ def run(*, as_json: bool = False) -> int:
 def test_yellow_does_not_fail(verdicts: list[Verdict], capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     assert capsys.readouterr().out.splitlines() == [
-        "green   step 0: fine (0.0 s)",
-        "yellow  step 1: slow (0.0 s)",
+        "green   step 0: fine",
+        "yellow  step 1: slow",
         "        -> be patient",
+        "1 yellow",
     ]
 
 
 def test_red_fails(verdicts: list[Verdict], capsys: pytest.CaptureFixture[str]) -> None:
     verdicts.append(red("broken", "mend it"))
     assert run() == 1
-    assert "red     step 2: broken (0.0 s)\n        -> mend it\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "red     step 2: broken\n        -> mend it\n" in shown
+    assert shown.endswith("\n1 red, 1 yellow\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_was_skipped_for_one_reason_is_one_line(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def examine(examination: Examination, *_: object, **__: object) -> None:
+        examination.step("a", "A", lambda: red("broken", "mend it"))
+        for name in "bc":
+            examination.step(name, name.upper(), lambda: green("fine"), needs=["a"])
+        examination.step("d", "D", lambda: green("fine"))
+        examination.step("e", "E, last", lambda: green("fine"), needs=["c"])
+
+    monkeypatch.setattr(module, "examine", examine)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    assert run() == 1
+    lines = capsys.readouterr().out.replace("\x1b[0m", "").splitlines()
+    skipped = [line[line.index("skipped") :] for line in lines if "skipped" in line]
+    assert skipped == ["skipped (needs A): B, C", "skipped (needs A): E last"]
+    assert lines[-1].endswith("1 red, 3 not examined")
+
+
+def test_only_a_step_that_took_long_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for seconds in (0.4, 0.6):
+        _write(Finding("a", "A", Status.GREEN, "fine", "", seconds))
+    assert capsys.readouterr().out.splitlines() == ["green   A: fine", "green   A: fine (0.6 s)"]
 
 
 def test_json_is_all_that_is_printed(

@@ -76,6 +76,25 @@ def test_several_answers_are_as_bad_as_the_worst() -> None:
     assert together == Verdict(Status.RED, "a; b; c", "mend b; look at c")
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "summary"),
+    [
+        ([green("fine"), skipped("there are none")], "all green"),
+        ([red("a", "b"), yellow("c"), yellow("d")], "1 red, 2 yellow"),
+    ],
+)
+def test_the_summary_counts_what_is_not_green(verdicts: list[Verdict], summary: str) -> None:
+    examination = Examination(lambda _: None)
+    for number, verdict in enumerate(verdicts):
+        examination.step(str(number), "title", lambda v=verdict: v)
+    assert examination.summary == summary
+
+
+def test_what_was_not_examined_is_not_hidden_in_the_summary() -> None:
+    _, examination = examined(skipped("not wanted"))
+    assert examination.summary == "all green, 2 not examined"
+
+
 def test_a_finding_is_for_machines_too() -> None:
     finding = Finding("a", "A", Status.RED, "broken", "mend it", 0.12345)
     assert finding.as_json() == {

@@ -144,7 +144,8 @@ def test_python(given: Answers, status: Status, words: str) -> None:
 def test_the_interpreter_of_this_side_is_advised_where_the_node_has_it() -> None:
     given = answers(said={"node": "c1", "own_python": "/shared/env/bin/python"})
     advice = judge_python(given, "/env", OURS, "HPC_BRIDGE_PYTHON").advice
-    assert advice.startswith("export HPC_BRIDGE_PYTHON=/shared/env/bin/python ")
+    assert advice.startswith("set HPC_BRIDGE_PYTHON to /shared/env/bin/python, which ")
+    assert advice.endswith(": export HPC_BRIDGE_PYTHON=/shared/env/bin/python")
     advice = judge_python(answers(), "/env", OURS, "HPC_BRIDGE_PYTHON").advice
     assert "python3.11 -m venv" in advice
     assert "export HPC_BRIDGE_PYTHON=" in advice

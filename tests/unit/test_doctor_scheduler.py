@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,11 +12,17 @@ from hpc_bridge.doctor import scheduler
 from hpc_bridge.doctor.findings import Status, Verdict
 from hpc_bridge.doctor.scheduler import (
     COMMANDS,
+    check_profile_facts,
     judge_accounting,
     judge_commands,
     judge_controller,
+    judge_profile_facts,
     judge_submission,
 )
+from hpc_bridge.doctor.subject import Subject
+from hpc_bridge.errors import SchedulerUnavailable
+from hpc_bridge.schedulers.base import Queue
+from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.transports.base import Completed
 
 GOOD = Completed(0, "slurm-wlm 24.11.5\n", "")
@@ -132,3 +140,45 @@ def test_the_time_of_a_possible_start_is_told() -> None:
     verdict = judge_submission(Completed(0, "", said), NOBODY, [])
     assert verdict.status is Status.GREEN
     assert "2026-11-21 11:48:02 UTC" in verdict.message
+
+
+HOUR = 3600
+
+
+@pytest.mark.parametrize(
+    ("partitions", "status", "words"),
+    [
+        ([{"name": "cpu", "walltime": "2h"}, {"name": "free", "walltime": "9d"}], "green", "every"),
+        ([{"name": "cpu"}], "green", "every"),
+        ([], "green", "no partitions"),
+        ([{"name": "cpu"}, {"name": "old"}], "yellow", "no partition 'old'"),
+        ([{"name": "cpu", "walltime": "3h"}], "yellow", "'cpu' takes jobs of 02:00:00 at most"),
+    ],
+)
+def test_a_profile_is_compared_with_the_scheduler(
+    partitions: list[dict[str, str]], status: str, words: str
+) -> None:
+    profile = SiteProfile.model_validate(
+        {"name": "here", "scheduler": {"type": "slurm"}, "partitions": partitions}
+    )
+    limits = {"cpu": 2 * HOUR, "free": None, "unprofiled": HOUR}
+    queues = {name: Queue(name, False, "up", limit) for name, limit in limits.items()}
+    verdict = judge_profile_facts(profile, queues)
+    assert verdict.status == status
+    assert words in verdict.message
+    assert ("hpc-bridge site init --output -" in verdict.advice) == (status == "yellow")
+
+
+def test_a_scheduler_that_does_not_say_its_partitions_is_not_red() -> None:
+    def queues() -> dict[str, Queue]:
+        raise SchedulerUnavailable("sinfo: timed out")
+
+    cluster = SimpleNamespace(queues=queues)
+    profile = SiteProfile.model_validate({"name": "here", "scheduler": {"type": "slurm"}})
+    verdict = check_profile_facts(
+        cast("Subject", SimpleNamespace(profile=profile, cluster=cluster))
+    )
+    assert verdict.status is Status.YELLOW
+    assert "timed out" in verdict.message
+    nothing = check_profile_facts(cast("Subject", SimpleNamespace(profile=None)))
+    assert nothing.status is Status.SKIPPED

@@ -51,7 +51,7 @@ def test_a_broken_profile_is_listed_with_its_error(
     out = capsys.readouterr().out
     assert f"bad                       -          {path}" in out
     assert out.endswith(
-        f"\n\n{path} cannot be used:\n  line 3: contact: 3 is not text to YAML; put it in quotes\n"
+        f'\n\n{path} cannot be used:\n  line 3: contact: 3 is not text to YAML; quote it: "3"\n'
     )
 
 
@@ -188,6 +188,16 @@ def test_who_could_write_it_is_a_warning(capsys: Captured, site_folders: SiteFol
         f"'chmod o-w {template}'",
     ]
     assert err.startswith("warning: not trusted for jobs as it is here: the file")
+
+
+def test_a_prologue_that_bash_cannot_read(capsys: Captured, site_folders: SiteFolders) -> None:
+    broken = "environment:\n  modules: [gcc]\n  prologue: |\n    echo a\n    fi\n"
+    path = site_folders.write(site_folders.user, "hpc", broken)
+    assert validate_profile(path) == 1
+    assert capsys.readouterr().err == (
+        f"{path} cannot be used:\n  line 5: environment.prologue: bash cannot read it:"
+        " line 2: syntax error near unexpected token `fi'; line 2: `fi'\n"
+    )
 
 
 # accept and schema

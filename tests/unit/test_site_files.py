@@ -104,12 +104,12 @@ def test_a_file_with_the_other_ending_is_told(site_folders: SiteFolders) -> None
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("minihcp", "did you mean 'minihpc'?"), ("zzz", "known are: example-pbs-centre, ")],
+    [("minihcp", "did you mean 'minihpc'?"), ("zzz", "known are: local, minihpc")],
 )
 def test_an_unknown_name(site_folders: SiteFolders, name: str, hint: str) -> None:
     with pytest.raises(SiteError, match=f"there is no site profile '{name}'") as caught:
         load_site(name)
-    assert hint in str(caught.value)
+    assert str(caught.value).endswith(hint)
 
 
 def test_a_mistyped_folder_is_told_with_an_unknown_name(
@@ -191,8 +191,8 @@ def test_an_empty_part_is_none(site_folders: SiteFolders, text: str) -> None:
         ("account: lab\naccount: lab\n", "line 2: 'account' is there twice, first at line 1"),
         ("python: env\n", "line 1: python: 'env' is not absolute; begin it with /, ~ or an"
          " environment variable"),
-        ("user: ../../etc\n", "line 1: user: String should match pattern '^[^/\\s]+$', got"
-         " '../../etc'"),
+        ("user: ../../etc\n", "line 1: user: '../../etc' cannot be taken: leave out '/' and white"
+         " space"),
     ],
 )  # fmt: skip
 def test_ones_own_part_cannot_change_what_the_admin_fixes(

@@ -85,6 +85,13 @@ def test_it_can_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.usefixtures("commands")
+def test_a_file_gives_the_name_where_nothing_else_does() -> None:
+    assert "must be called" not in init(output=Path("mycluster.yaml"))
+    assert read_profile(Path("mycluster.yaml")).name == "mycluster"
+    assert "must be called mini.yaml" in init(output=Path("my cluster.yaml"))
+
+
+@pytest.mark.usefixtures("commands")
 def test_a_file_that_would_not_be_found_as_a_profile_is_remarked_on() -> None:
     assert "must be called a.yaml" in init("a", Path("b.yaml"))
     assert "must be called" not in init("a")

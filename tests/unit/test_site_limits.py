@@ -123,7 +123,12 @@ def problems(_profile: SiteProfile | None = None, **asked: Any) -> list[str]:
         (
             {"partition": "gpu", "gpus_per_node": "v100:2"},
             "partition 'gpu' has no GPUs of type 'v100' (there: a100); you asked for 2 v100 GPUs:"
-            " no other partition takes it",
+            " use gpus_per_node='a100:2'",
+        ),
+        (
+            {"partition": "gpu", "gpus": "v100:20"},
+            "partition 'gpu' has no GPUs of type 'v100' (there: a100); you asked for 20 v100 GPUs:"
+            " use gpus='a100:8'",
         ),
         (
             {"partition": "gpu", "gpus": 8, "nodes": 1},
@@ -260,3 +265,15 @@ def test_all_problems_are_one_error_that_names_the_site() -> None:
 )
 def test_durations_are_said_as_people_say_them(seconds: int, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [({"gpu": 2}, "use gpus=1"), ({"a100": 2, "l40s": 2}, "no other partition takes it")],
+)
+def test_another_type_of_gpu_is_named_when_it_is_the_only_one(
+    there: dict[str, int], instead: str
+) -> None:
+    site = profile(partitions=[{"name": "gpu", "gpus_per_node": there}])
+    [problem] = problems(site, partition="gpu", gpus="v100:1")
+    assert problem.endswith(f": {instead}")

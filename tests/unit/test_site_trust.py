@@ -51,6 +51,18 @@ def test_a_file_of_root_that_a_group_can_write(path: Path) -> None:
 
 
 @only_root
+def test_only_its_owner_is_told_to_change_a_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.chmod(0o666)
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert distrust(path) == [
+        f"the file {path} can be written by everybody: ask its owner (root) to run"
+        f" 'chmod o-w {path}'"
+    ]
+
+
+@only_root
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_somebody_elses(path: Path, what: str) -> None:
     theirs = path if what == "file" else path.parent
