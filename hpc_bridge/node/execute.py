@@ -236,7 +236,11 @@ def _run_flow(run_flow: Any, flow: Flow[..., Any], gate: Gate, arguments: dict[s
             if asyncio.iscoroutine(state):
                 state = asyncio.run(state)
             return _ended(state)
-    except (Abort, Pause) as error:
+    except Pause as error:
+        print(f"hpc-bridge: the run is paused: {error}", flush=True)
+        report(flow_state="PAUSED")  # also when it has been resumed by now, and is another job's
+        return 0
+    except Abort as error:
         print(f"hpc-bridge: the run was stopped by the server: {error}", flush=True)
         state = _server_state(flow_run)
         # Whatever it is, another process has set it, and it is not for this one to change.
