@@ -107,6 +107,9 @@ def ended_run(server: str) -> BatchFlowRunFuture[Any]:
     """A run that has printed something and is over."""
     future: BatchFlowRunFuture[Any] = printing.submit("done")
     assert future.result() == "done"
+    run = future.run_directory
+    assert run is not None
+    until(run.exit_record, 30, "its process has printed the last line")
     return future
 
 

@@ -243,11 +243,13 @@ def test_a_job_whose_node_dies_is_told_by_name(site: Site) -> None:
     until(lambda: flow_run(nap["flow_run_id"]).state.is_running(), 60, "the flow runs")
     site.shell("scontrol update nodename=c2 state=down reason=test", user="root")
     try:
-        kind, name, _ = waited(site, nap["flow_run_id"])
+        kind, _, _ = waited(site, nap["flow_run_id"])
     finally:
         # It may have come back by itself (ReturnToService).
         site.run("scontrol", "update", "nodename=c2", "state=resume", user="root")
-    assert (kind, name) == ("CRASHED", "NodeFail")
+    assert kind == "CRASHED"
+    # The accounting may be slower than a future's patience with an end that is not explained.
+    until(lambda: flow_run(nap["flow_run_id"]).state.name == "NodeFail", 60, "the cause is told")
 
 
 def test_a_job_that_dies_in_the_queue_is_noticed(site: Site) -> None:
