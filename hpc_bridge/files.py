@@ -32,4 +32,4 @@ def expanded_path(text: str) -> str:
 
 def expanded_home(text: str) -> str:
     """``~`` replaced; a home that nobody has stays as it is, where Path.expanduser() raises."""
-    return str(Path(os.path.expanduser(text)))  # noqa: PTH111
+    return str(Path(os.path.expanduser(text)))  # noqa: PTH111  an unknown ~name stays

@@ -46,7 +46,7 @@ def ask_server(
         request = urllib.request.Request(  # noqa: S310  the address has been checked
             url.rstrip("/") + "/admin/version", headers=credentials(environment)
         )
-        with urllib.request.urlopen(request, timeout=timeout, context=context) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as response:  # noqa: S310  as above
             answer["status"] = response.status
             version = json.loads(response.read(_MOST_BYTES).decode())
         if not isinstance(version, str):
@@ -113,7 +113,7 @@ def describe_python() -> dict[str, Any]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    with open(os.path.join(folder, "env"), "rb") as file:  # noqa: PTH118, PTH123
+    with open(os.path.join(folder, "env"), "rb") as file:  # noqa: PTH118, PTH123  no slow import
         pairs = [pair.partition("=") for pair in file.read().decode().split("\0") if pair]
     return {name: value for name, _, value in pairs}
 
@@ -126,7 +126,7 @@ def main() -> None:
     else:
         environment = _environment(folder)
         answer = ask_server(environment["PREFECT_API_URL"], environment)
-    print(json.dumps(answer))  # noqa: T201
+    print(json.dumps(answer))  # noqa: T201  its output is its answer
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ class _Probe:
     def _look(self) -> None:
         """Listing asks the file server; opening a file that was not there may not, for a while."""
         answers = self._answers
-        names = set(os.listdir(self._folder))  # noqa: PTH208
+        names = set(os.listdir(self._folder))  # noqa: PTH208  names alone; NFS lists anew
         if "started" in names and not answers.started:
             answers.started = True
             write_private(self._folder / "ping", secrets.token_hex(8).encode())

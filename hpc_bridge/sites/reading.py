@@ -42,7 +42,7 @@ def read_text(path: Path) -> str:
 
     try:
         # Opening a named pipe would wait for its writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  flags
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(LARGEST + 1) if stat.S_ISREG(mode) else None
     except FileNotFoundError:

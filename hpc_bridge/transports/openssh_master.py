@@ -207,7 +207,7 @@ def _is_old(folder: Path) -> bool:
 def _terminal() -> bool:
     """Whether ssh could ask somebody."""
     try:
-        with open("/dev/tty"):  # noqa: PTH123
+        with Path("/dev/tty").open():
             return os.isatty(0)
     except OSError:
         return False

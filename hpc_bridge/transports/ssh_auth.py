@@ -24,7 +24,7 @@ _AGENT_VARIABLE = "SSH_AUTH_SOCK"
 def ask_on_terminal(question: str) -> str:
     """Without echo. Raises LoginRefused where nobody can be asked."""
     try:
-        with open("/dev/tty"):  # noqa: PTH123
+        with Path("/dev/tty").open():
             pass
     except OSError:
         raise LoginRefused(
@@ -153,7 +153,7 @@ def _agent(host: HostSettings) -> Iterator[paramiko.Agent | None]:
         return
     before = os.environ.get(_AGENT_VARIABLE)
     # paramiko knows no other way to name an agent.
-    os.environ[_AGENT_VARIABLE] = os.path.expanduser(socket)  # noqa: PTH111
+    os.environ[_AGENT_VARIABLE] = os.path.expanduser(socket)  # noqa: PTH111  paramiko reads text
     try:
         agent = paramiko.Agent()
     except paramiko.SSHException:

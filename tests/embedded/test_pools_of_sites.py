@@ -82,15 +82,15 @@ def results_folder(name: str) -> str:
 
 
 def test_a_personal_pool_is_made_from_the_published_one(tmp_path: Path) -> None:
-    file = publish(tmp_path, "team", paths={"shared_dir": "/work/{user}/hpc"})
+    file = publish(tmp_path, "team", paths={"shared_dir": "/lustre/{user}/hpc"})
     set_default("team", "comment", "the admin's, by hand")
     made = first_use(file)
     assert made.name == "team-anna"
     assert choices("team-anna", "partition") == ["cpu", "gpu"]
     assert default("team-anna", "comment") == "the admin's, by hand"
-    assert default("team-anna", "shared_dir") == "/work/anna/hpc"
-    assert default("team", "shared_dir") == "/work/{user}/hpc"
-    assert results_folder("team-anna") == "/work/anna/hpc/results"
+    assert default("team-anna", "shared_dir") == "/lustre/anna/hpc"
+    assert default("team", "shared_dir") == "/lustre/{user}/hpc"
+    assert results_folder("team-anna") == "/lustre/anna/hpc/results"
     record = made.base_job_template["variables"]["x-hpc-bridge"]
     assert (record["site"], record["user"]) == ("team", "anna")
 

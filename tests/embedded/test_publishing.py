@@ -57,7 +57,7 @@ EVERYTHING: dict[str, Any] = {
         "add_directives": ["--wckey=flows"],
     },
     "login": {"transport": "openssh", "host": "login.example.org"},
-    "paths": {"shared_dir": "/work/{user}/hpc", "node_scratch": "$TMPDIR"},
+    "paths": {"shared_dir": "/lustre/{user}/hpc", "node_scratch": "$TMPDIR"},
     "partitions": [
         {
             **CPU,
@@ -102,7 +102,7 @@ def raw(name: str) -> Any:
 
 
 def test_a_profile_becomes_a_block_and_a_pool(tmp_path: Path) -> None:
-    publish(tmp_path, "first", description="A cluster", paths={"shared_dir": "/work/{user}"})
+    publish(tmp_path, "first", description="A cluster", paths={"shared_dir": "/lustre/{user}"})
     block = raw("first")
     assert block.data["partitions"][0]["walltime"] == "1-00:00:00"
     assert {"scheduler", "partitions", "job_variables"} <= set(
@@ -113,13 +113,13 @@ def test_a_profile_becomes_a_block_and_a_pool(tmp_path: Path) -> None:
     assert (made.description or "").startswith("A cluster.")
     assert choices("first", "partition") == ["cpu", "gpu"]
     assert default("first", "scheduler") == "local"
-    assert default("first", "shared_dir") == "/work/{user}"
+    assert default("first", "shared_dir") == "/lustre/{user}"
     storage = made.storage_configuration
     assert storage.bundle_execution_step == {"hpc_bridge.node.execute": {"launcher": ["python"]}}
     with get_client(sync_client=True) as client:
         assert storage.default_result_storage_block_id is not None
         results = client.read_block_document(storage.default_result_storage_block_id)
-    assert results.data["basepath"] == "/work/{user}/results"
+    assert results.data["basepath"] == "/lustre/{user}/results"
 
 
 def test_publishing_twice_changes_nothing(

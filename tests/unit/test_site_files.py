@@ -152,14 +152,14 @@ PARTITIONS = "partitions: [{name: cpu}, {name: gpu}]\naccounts: [lab]\n"
 def test_ones_own_part_adds_variables(site_folders: SiteFolders) -> None:
     site_folders.write(site_folders.system, "hpc", PARTITIONS)
     part = "user: me2\naccount: lab\npartition: gpu\nqos: any\nhost: alias\npython: ~/env\n"
-    site_folders.write_own_part("hpc", part + "shared_dir: /work/{user}\n")
+    site_folders.write_own_part("hpc", part + "shared_dir: /lustre/{user}\n")
     site = load_site("hpc")
     assert site.user_variables() == {
         "account": "lab",
         "partition": "gpu",
         "qos": "any",
         "python": "~/env",
-        "shared_dir": "/work/me2",
+        "shared_dir": "/lustre/me2",
     }
     assert (site.login_name, site.user.host) == ("me2", "alias")
 
@@ -214,13 +214,13 @@ def test_the_profile_gives_job_variables(site_folders: SiteFolders) -> None:
     site_folders.write(
         site_folders.user,
         "hpc",
-        "paths: {shared_dir: '/work/{user}/flows'}\nenvironment: {python: ~/env}\n"
+        "paths: {shared_dir: '/lustre/{user}/flows'}\nenvironment: {python: ~/env}\n"
         "network: {api_url: 'http://prefect:4200/api'}\n"
         "job_variables: {walltime: {default: 1h, maximum: 3d}, memory: {maximum: 4G}}\n",
     )
     assert load_site("hpc").admin_variables() == {
         "scheduler": "slurm",
-        "shared_dir": f"/work/{getpass.getuser()}/flows",
+        "shared_dir": f"/lustre/{getpass.getuser()}/flows",
         "python": "~/env",
         "api_url": "http://prefect:4200/api",
         "walltime": "1h",

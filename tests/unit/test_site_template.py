@@ -200,13 +200,13 @@ def test_defaults_come_from_the_profile() -> None:
             "shortest_poll_interval": 2,
             "arrays": False,
         },
-        paths={"shared_dir": "/work/{user}/hpc"},
+        paths={"shared_dir": "/lustre/{user}/hpc"},
         network={"api_url": "http://login:4200/api"},
     )
     defaults = {name: field.get("default") for name, field in form.items()}
     assert defaults["site"] == "hpc"
     assert defaults["scheduler"] == "local"
-    assert defaults["shared_dir"] == "/work/{user}/hpc"
+    assert defaults["shared_dir"] == "/lustre/{user}/hpc"
     assert defaults["api_url"] == "http://login:4200/api"
     assert defaults["poll_interval"] == 5
     assert defaults["arrays"] is False
