@@ -15,6 +15,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from hpc_bridge.cli.confirming import confirmed
 from hpc_bridge.cli.server_access import ask
 from hpc_bridge.errors import HPCBridgeError, ServerUnreachable, SiteError
 from hpc_bridge.sites.files import read_profile
@@ -159,9 +160,7 @@ def _agreed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise SiteError("there is no terminal to ask on; nothing was changed. Add --yes to do it")
-    sys.stdout.write(f"{question} [y/N] ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return confirmed(question)
 
 
 def _told(

@@ -31,7 +31,7 @@ _PAGE = 200
 
 def reconcile(console: Console) -> int:
     """Give every flow run the state that its job's records call for; returns the exit code."""
-    if get_current_settings().api.url is None:
+    if not get_current_settings().api.url:
         raise SettingsError("there is no Prefect server: set PREFECT_API_URL to the shared server")
     shared = prepare_shared_directory(settings_here().shared)
     try:

@@ -59,7 +59,7 @@ def _published() -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Lines of what a server has, if one is configured, and what went wrong."""
     from prefect.settings import get_current_settings
 
-    if get_current_settings().api.url is None:
+    if not get_current_settings().api.url:
         return {}, []
     try:
         return ask(_lines_of_server, timeout=_PATIENCE_SECONDS), []

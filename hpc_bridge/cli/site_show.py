@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hpc_bridge.cli.confirming import confirmed
 from hpc_bridge.cli.server_access import ask
 from hpc_bridge.errors import ServerUnreachable, SiteError
 from hpc_bridge.sites.acceptance import accept, change, executed_text, is_accepted
@@ -53,18 +54,12 @@ def accept_site(name: str, *, yes: bool) -> int:
         f"Jobs for {site.name}, published on {site.source}, would execute this as you:\n\n"
         f"{change(site.name, site.source, text)}\n"
     )
-    if not yes and not _confirmed():
+    if not yes and not confirmed("Accept?"):
         sys.stdout.write("not accepted\n")
         return 1
     accept(site.name, site.source, text)
     sys.stdout.write(f"{site.name} is accepted\n")
     return 0
-
-
-def _confirmed() -> bool:
-    sys.stdout.write("Accept? [y/N] ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _site(name: str) -> tuple[Site, bool]:
@@ -75,7 +70,7 @@ def _site(name: str) -> tuple[Site, bool]:
 
     place = place_of(name)
     url = get_current_settings().api.url
-    if url is None or (place is not None and place.kind != "packaged"):
+    if not url or (place is not None and place.kind != "packaged"):
         return load_site(name), False
     try:
         found = ask(lambda client: published_site(name, client), timeout=_PATIENCE_SECONDS)

@@ -229,7 +229,7 @@ def _walltime(partition: Partition, asked: _Asked) -> _Refusal | None:
 
 
 def _nodes(partition: Partition, asked: _Asked) -> _Refusal | None:
-    nodes, limit = asked.nodes, _most_nodes(partition)
+    nodes, limit = asked.nodes, partition.most_nodes
     if nodes is None or limit is None or nodes <= limit:
         return None
     return _Refusal(
@@ -247,7 +247,7 @@ def _cpus(partition: Partition, asked: _Asked) -> _Refusal | None:
             allows, f"you asked for {of_each} for one task", f"use cpus_per_task={limit}"
         )
     on_a_node, at_most = asked.tasks_on_a_node, limit // of_each
-    nodes, most_nodes = -(-asked.tasks // at_most), _most_nodes(partition)
+    nodes, most_nodes = -(-asked.tasks // at_most), partition.most_nodes
     if on_a_node > at_most:
         words = f"you asked for {_tasks(on_a_node, of_each)} on {_on_nodes(asked)}"
     elif most_nodes is not None and nodes > most_nodes and most_nodes >= (asked.nodes or 1):
@@ -310,7 +310,7 @@ def _gpus(partition: Partition, asked: _Asked) -> _Refusal | None:
         if count <= limit:
             return None
         return _Refusal(allows, f"{words} per node", f"use gpus_per_node={_gpus_of(limit, kind)}")
-    needed, most_nodes = -(-count // limit), _most_nodes(partition)
+    needed, most_nodes = -(-count // limit), partition.most_nodes
     if most_nodes is not None and needed > most_nodes:
         most = _gpus_of(most_nodes * limit, kind)
         return _Refusal(f"{allows} on {_count(most_nodes, 'node')}", words, f"use gpus={most}")
@@ -324,7 +324,7 @@ def _of_the_only_type(partition: Partition, asked: _Asked, field: str, count: in
     if len(partition.gpus_per_node) > 1:
         return None
     [(kind, limit)] = partition.gpus_per_node.items()
-    nodes = 1 if field == "gpus_per_node" else asked.nodes or _most_nodes(partition)
+    nodes = 1 if field == "gpus_per_node" else asked.nodes or partition.most_nodes
     most = count if nodes is None else min(count, nodes * limit)
     return f"use {field}={_gpus_of(most, '' if kind == NO_TYPE else kind)}"
 
@@ -339,10 +339,6 @@ def _gpus_of(count: int, kind: str) -> str:
 
 
 _CHECKS: tuple[_Check, ...] = (_account, _qos, _groups, _walltime, _nodes, _cpus, _memory, _gpus)
-
-
-def _most_nodes(partition: Partition) -> int | None:
-    return partition.nodes_per_job or partition.nodes
 
 
 def _allows(partition: Partition, what: str) -> str:

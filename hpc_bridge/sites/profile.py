@@ -222,6 +222,11 @@ class Partition(Part):
             raise ValueError(f"nodes_per_job {self.nodes_per_job} is above nodes {self.nodes}")
         return self
 
+    @property
+    def most_nodes(self) -> int | None:
+        """Of one job; None when that is not known."""
+        return self.nodes_per_job or self.nodes
+
 
 class Offer(Part):
     """Something to choose by name."""

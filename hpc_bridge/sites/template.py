@@ -140,12 +140,8 @@ def _bounds(name: str, profile: SiteProfile) -> tuple[int | None, int | None]:
     return smallest, min((limit for limit in limits if limit is not None), default=None)
 
 
-def _most_nodes(partition: Partition) -> int | None:
-    return partition.nodes_per_job or partition.nodes
-
-
 _LIMITS: dict[str, Any] = {
-    "nodes": _most_nodes,
+    "nodes": lambda partition: partition.most_nodes,
     "cpus_per_task": lambda partition: partition.cpus_per_node,
     "memory": lambda partition: partition.memory_per_node,
     "walltime": lambda partition: partition.walltime,
@@ -202,7 +198,7 @@ def _gpu_counts(name: str, profile: SiteProfile) -> dict[str, int | None] | None
         return None
     counts: dict[str, list[int | None]] = {}
     for partition in profile.partitions:
-        nodes = 1 if name == "gpus_per_node" else _most_nodes(partition)
+        nodes = 1 if name == "gpus_per_node" else partition.most_nodes
         of_each = partition.gpus_per_node
         for kind, count in {"": sum(of_each.values()), **of_each}.items():
             if count:
@@ -244,7 +240,7 @@ def _list(offers: Iterable[Offer | Partition], words: Any) -> str:
 
 def _partition(partition: Partition) -> str:
     of_each = [f"{count} {kind} GPUs" for kind, count in partition.gpus_per_node.items()]
-    memory, nodes = partition.memory_per_node, _most_nodes(partition)
+    memory, nodes = partition.memory_per_node, partition.most_nodes
     facts = [
         f"at most {duration(partition.walltime)}" if partition.walltime else "",
         f"{nodes} node{'s' if nodes > 1 else ''}" if nodes else "",
