@@ -35,6 +35,7 @@ from hpc_bridge.transports.ssh_config import UserConfig
 _READ = 2**18
 _OPEN_SECONDS = 30.0
 _AFTER_SIGNAL_SECONDS = 1.0
+_AFTER_CLOSE_SECONDS = 5.0
 # What a server takes without being asked to read on first.
 _WITHOUT_WAITING = 2**15
 
@@ -84,15 +85,15 @@ class ParamikoConnection(Connection):
 
     def carry(self, exchange: Exchange, deadline: Deadline) -> None:
         channel = self._open(deadline)
+        pumping = _Pumping(channel, exchange)
         try:
             self._begin(channel, exchange)
-            _Pumping(channel, exchange).run(deadline)
+            pumping.run(deadline)
         except TimedOut:
             _kill(channel, exchange)
             raise
         finally:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                channel.close()
+            pumping.close()
         if exchange.end is not None:
             return
         if not self._transport.is_active():
@@ -133,9 +134,16 @@ class _Wake(threading.Event):
 
 
 class _Pumping:
-    """Moves bytes between a channel and an exchange."""
+    """Moves bytes between a channel and an exchange, and closes the channel.
+
+    paramiko's own thread would answer the other side's close by itself, even between another
+    thread's look whether the channel is open and its sending of data or their end. sshd ends the
+    whole connection when something comes for a channel that it has forgotten, and it forgets one
+    with that answer; so here the answer waits for whoever sends.
+    """
 
     def __init__(self, channel: paramiko.Channel, exchange: Exchange) -> None:
+        channel._close_internal = self._closed  # type: ignore[attr-defined]
         self._channel = channel
         self._exchange = exchange
         self._wake = _Wake()
@@ -170,6 +178,21 @@ class _Pumping:
                 # A sender that moves bytes does not wake anybody.
                 longest = 1.0 if self._sender is not None else 60.0
                 self._wake.wait(min(longest, deadline.remaining()))
+
+    def close(self) -> None:
+        """Nothing is sent over the channel after this."""
+        with self._channel.lock:
+            self._closed()
+        if self._sender is not None:
+            self._sender.join(_AFTER_CLOSE_SECONDS)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            _send(self._channel, paramiko.common.cMSG_CHANNEL_CLOSE)
+
+    def _closed(self) -> tuple[None, None]:
+        # The messages that paramiko is to send: none.
+        if not self._channel.closed:
+            self._channel._set_closed()  # type: ignore[attr-defined]
+        return None, None
 
     def _take(self) -> bool:
         moved = False
@@ -239,10 +262,16 @@ def _kill(channel: paramiko.Channel, exchange: Exchange) -> None:
 
 
 def _request(channel: paramiko.Channel, kind: str, value: str, *, wants_reply: bool) -> None:
+    _send(channel, paramiko.common.cMSG_CHANNEL_REQUEST, kind, wants_reply, value)
+
+
+def _send(channel: paramiko.Channel, kind: bytes, *values: str | bool) -> None:
     message = paramiko.Message()
-    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_byte(kind)
     message.add_int(channel.remote_chanid)
-    message.add_string(kind)
-    message.add_boolean(wants_reply)
-    message.add_string(value)
+    for value in values:
+        if isinstance(value, bool):
+            message.add_boolean(value)
+        else:
+            message.add_string(value)
     channel.transport._send_user_message(message)  # type: ignore[union-attr]

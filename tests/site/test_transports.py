@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from hpc_bridge.errors import (
@@ -290,6 +291,29 @@ def test_many_threads_share_one_login(
 
     side_by_side(*[work] * 12)
     assert server.logins == 1
+    assert len(client.tried) == 1
+
+
+def test_an_end_of_input_never_follows_the_close_of_its_channel(
+    client: Client, plain: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # sshd ends the whole connection when something comes for a channel that it has forgotten.
+    there = client.connect("paramiko", client.knows(plain))
+    send, late = paramiko.Transport._send_user_message, []
+
+    def sends(transport: Any, message: Any) -> None:
+        content = message.asbytes()
+        if content[:1] == paramiko.common.cMSG_CHANNEL_EOF:
+            number = int.from_bytes(content[1:5], "big")
+            (channel,) = (c for c in transport._channels.values() if c.remote_chanid == number)
+            until(lambda: channel.closed, 10, "the other side has closed the channel")
+            late.append(number)
+        send(transport, message)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_user_message", sends)
+    for _ in range(3):
+        assert there.run(["echo", "done"], timeout=20).stdout == "done\n"
+    assert len(late) == 3
     assert len(client.tried) == 1
 
 
