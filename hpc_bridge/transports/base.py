@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -31,10 +31,14 @@ class Completed:
 @dataclass(frozen=True, slots=True)
 class Files:
     """Files to be written below ``folder``, an absolute path: relative name -> bytes, or the
-    local file that holds them. They appear in this order, each one whole."""
+    local file that holds them. They appear in this order, each one whole.
+
+    ``links``, made after them: relative name -> that of the file which gets it as a second name.
+    """
 
     folder: str
     content: Mapping[str, bytes | Path]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport(ABC):
