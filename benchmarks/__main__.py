@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks import transports
 from benchmarks.places import NoSite, Place, test_site, this_machine
 from benchmarks.rows import Row, table
 from hpc_bridge.cli.server import own_server
 
-USUAL = ("node", "submission", "polling", "results", "ends", "worker")
+USUAL = ("node", "submission", "polling", "results", "transports", "ends", "worker")
 NAMES = (*USUAL, "bursts")
 # Else the server marks each run of a burst as late, and SQLite locks out what the worker asks.
 _SERVER_PROFILE = """
@@ -24,8 +25,8 @@ active = "benchmarks"
 [profiles.benchmarks]
 PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS = "86400"
 """
-_NEED_SLURM = {"ends", "worker", "bursts"}
-_NEED_SERVER = {"node", "submission", "results", *_NEED_SLURM}
+_NEED_SLURM = {"transports", "ends", "worker", "bursts"}
+_NEED_SERVER = {"node", "submission", "results", "ends", "worker", "bursts"}
 
 
 def main() -> None:
@@ -40,6 +41,10 @@ def main() -> None:
         for name in names:
             if name in _NEED_SLURM and place.scheduler != "slurm":
                 print(f"\n{name}: only on a Slurm site")
+                continue
+            if place.ssh_config is not None and name == "transports":
+                rows = transports.measure(str(place.ssh_config), options.quick)
+                print(f"\n{table(transports.TITLE, rows)}", flush=True)
                 continue
             argv = [sys.executable, "-m", "benchmarks.inside", name]
             argv += [place.scheduler, str(place.shared), *(["--quick"] if options.quick else [])]

@@ -32,6 +32,8 @@ class Place:
     host: str
     """Under which jobs reach a server of this machine."""
     enter: tuple[str, ...] = ()
+    ssh_config: Path | None = None
+    """Names the login host ``login``, for whoever comes from outside."""
 
     def run(self, argv: list[str], api_url: str | None) -> str:
         """What ``argv``, run in the checkout, prints; its stderr passes through."""
@@ -85,6 +87,7 @@ def test_site(folder: Path | None) -> Iterator[Place]:
                 shared=Path(shared),
                 host=f"10.77.{known['net']}.254",
                 enter=enter,
+                ssh_config=site / "ssh_config",
             )
         finally:
             subprocess.run([*enter, "rm", "-rf", shared, f"{shared}-prefect"], check=False)

@@ -21,8 +21,7 @@ from benchmarks.rows import Row, Run, milliseconds
 from hpc_bridge import slurm
 from hpc_bridge.connections import connect
 from hpc_bridge.jobs import JobId
-from hpc_bridge.journal import RunDirectory
-from hpc_bridge.storage.bundle import BundleStore
+from hpc_bridge.storage.cluster_files import LocalFiles
 from hpc_bridge.transports.local import LocalTransport
 from hpc_bridge.workers import base
 from hpc_bridge.workers import submission as submitting
@@ -33,8 +32,7 @@ PARTS = (
     ("worker's set-up", BaseWorker, "setup"),
     ("result storage", base, "aresolve_result_storage"),
     ("bundling", bundles, "create_bundle_for_flow_run"),
-    ("files, with fsync", BundleStore, "save"),
-    ("files, with fsync", RunDirectory, "write"),
+    ("files, with fsync", LocalFiles, "put"),
     ("rendering", base, "job_script"),
     ("rendering", submitting, "job_script"),
     ("node's environment", submitting, "node_environment"),

@@ -1,31 +1,34 @@
-"""``python -m benchmarks.transports --site DIR [--quick]``: commands over each SSH transport.
+"""Transports: commands, submissions and files over each, from outside of a test site.
 
-Beside them, in turn, bare ``ssh`` over a master of its own, and paramiko without us. It runs on
-this machine, and reaches the login host of a test site that is up from outside.
+Beside them, in turn, bare ``ssh`` over a master of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
-from benchmarks.rows import Row, milliseconds, table
+from benchmarks.rows import Row, milliseconds
+from hpc_bridge.cluster import Cluster
+from hpc_bridge.journal import new_submission_id
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.openssh import OpenSSHTransport
 from hpc_bridge.transports.paramiko import ParamikoTransport
 from hpc_bridge.transports.ssh import SSHTransport
 
-TITLE = "transports: one command after another over SSH"
+TITLE = "transports: one after another over SSH, from outside of the site"
 MIB = 2**20
 _FOLDER = "/home/researcher/benchmark-transports"
+_FILES = ("tracker.0", "job.out", "job.sh", "env", "submission.json")
+# Held, so that none of them runs while the next is submitted.
+_SCRIPT = "#!/bin/sh\n#SBATCH --hold --time=1 --mem=10M --output=/dev/null\n" + "# x\n" * 500
 
 
 def measure(config: str, quick: bool) -> list[Row]:
@@ -59,8 +62,48 @@ def measure(config: str, quick: bool) -> list[Row]:
             )
             for name, target in (("openssh", ""), ("paramiko", "<= 5 ms"))
         ]
+        rows += _submissions(ours, master, 20 if quick else 200)
+        rows += _files(ours, master, 3 if quick else 5)
         rows.append(Row("logins of both in the whole run", str(len(logins)), target="2"))
-        return [*rows, *_files(ours, master, 3 if quick else 5)]
+        return rows
+
+
+def _submissions(ours: dict[str, SSHTransport], master: list[str], count: int) -> list[Row]:
+    """What a flow run's submission is: its files and sbatch, in one remote command."""
+    clusters = {name: Cluster(SlurmScheduler(), transport) for name, transport in ours.items()}
+    names: list[str] = []
+
+    def submit(cluster: Cluster) -> None:
+        names.append(name := new_submission_id())
+        files = {f"live/{name}": b"", **{f"runs/{name}/{file}": b"x" * 2000 for file in _FILES}}
+        below = f"bundles/{uuid4()}"
+        files[f"{below}/bundle.json"] = os.urandom(20_000)
+        links = {f"runs/{name}/0/bundle.json": f"{below}/bundle.json"}
+        run_dir = f"{_FOLDER}/runs/{name}"
+        cluster.submit(_SCRIPT, name, files=Files(_FOLDER, files, links), run_dir=run_dir)
+
+    bare = [*master, "login", "sbatch --parsable"]
+    calls: dict[str, Callable[[], object]] = {
+        "bare ssh": lambda: subprocess.run(
+            bare, input=_SCRIPT.encode(), check=True, capture_output=True
+        ),
+        "openssh": lambda: submit(clusters["openssh"]),
+        "paramiko": lambda: submit(clusters["paramiko"]),
+    }
+    try:
+        taken = _in_turn(calls, count)
+    finally:
+        subprocess.run([*master, "login", f"scancel --me; rm -rf {_FOLDER}"], check=True)
+    baseline = f"{_tenths(taken['bare ssh'])} sbatch over bare ssh, without any file"
+    return [
+        Row(
+            f"{name}, one submission with its files",
+            _tenths(taken[name]),
+            baseline,
+            median(taken[name]) / median(taken["bare ssh"]),
+        )
+        for name in ours
+    ]
 
 
 def _in_turn(calls: dict[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
@@ -128,18 +171,3 @@ def _seconds(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.transports")
-    parser.add_argument("--site", type=Path, required=True, help="folder of a site that is up")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    options = parser.parse_args()
-    load = os.getloadavg()[0]
-    print(f"{os.cpu_count()} cores, load {load:.1f}; Python {sys.version.split()[0]}")
-    print(table(TITLE, measure(str(options.site / "ssh_config"), options.quick)))
-
-
-if __name__ == "__main__":
-    main()
