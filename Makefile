@@ -20,7 +20,7 @@ demo: install ## run an example flow as a job on this machine
 	$(BIN)/hpc-bridge demo
 
 test: install check ## all checks and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .

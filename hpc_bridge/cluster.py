@@ -20,7 +20,7 @@ from hpc_bridge.errors import (
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.base import Answer, Demand, Queue, Scheduler, newest_first
-from hpc_bridge.transports.base import Transport
+from hpc_bridge.transports.base import Files, Transport
 
 if TYPE_CHECKING:
     from hpc_bridge.admission import Admission
@@ -28,6 +28,34 @@ if TYPE_CHECKING:
 # Slurm's own clients give up after about 10 s when the controller hangs.
 COMMAND_TIMEOUT = 60.0
 _ASK_AGAIN_SECONDS = 60.0
+
+SUBMITTED = "submitted"
+"""In a run directory: what the scheduler answered to the submission."""
+# An earlier try whose connection broke may still be under way, or have come to its end unheard. One
+# whose process cannot be seen, since it is on another login node, is given ten seconds.
+_ONCE = f"""\
+d=$1
+shift
+by=$d/submitting/by
+lives() {{ read -r pid host <"$by" && [ "$host" = "$(uname -n)" ] && kill -0 "$pid"; }} 2>/dev/null
+if ! mkdir "$d/submitting" 2>/dev/null; then
+    i=0
+    while [ -d "$d/submitting" ] && [ ! -s "$d/{SUBMITTED}" ] && {{ [ $i -lt 10 ] || lives; }}; do
+        sleep 1
+        i=$((i + 1))
+    done
+    mkdir -p "$d/submitting"
+fi
+if [ ! -s "$d/{SUBMITTED}" ]; then
+    echo "$$ $(uname -n)" >"$by"
+    "$@" >"$d/{SUBMITTED}.new"
+    x=$?
+    if [ $x -ne 0 ]; then cat "$d/{SUBMITTED}.new"; rm -rf "$d/submitting"; exit $x; fi
+    mv "$d/{SUBMITTED}.new" "$d/{SUBMITTED}"
+fi
+rm -rf "$d/submitting"
+cat "$d/{SUBMITTED}"
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -75,22 +103,29 @@ class Cluster:
             self._user = self.transport.user()
         return self._user
 
-    def submit(self, script: str, name: str) -> JobId:
+    def submit(
+        self, script: str, name: str, *, files: Files | None = None, run_dir: str | None = None
+    ) -> JobId:
         """Submit ``script``, whose job name is ``name``, at most once.
 
-        Raises SubmissionRefused with the scheduler's words, CommandNotFound, TooManyJobs, or, when
-        the scheduler does not answer and so whether there is a job is unknown,
-        SchedulerUnavailable.
+        ``files`` are put before, by the same remote command. With ``run_dir``, a folder there, the
+        scheduler's answer is kept in it, and given again to whoever asks a second time. Raises
+        SubmissionRefused with the scheduler's words, CommandNotFound, TooManyJobs, TransferFailed
+        when the files cannot be written, or, when the scheduler does not answer and so whether
+        there is a job is unknown, SchedulerUnavailable or ConnectionLost.
         """
         if self.admission is None:
-            return self._submit(script, name)
+            return self._submit(script, name, files, run_dir)
         with self.admission.admitted(name, self.scheduler.job_count(script)):
-            return self._submit(script, name)
+            return self._submit(script, name, files, run_dir)
 
-    def _submit(self, script: str, name: str) -> JobId:
+    def _submit(self, script: str, name: str, files: Files | None, run_dir: str | None) -> JobId:
+        command = self.scheduler.submit_command(name)
+        if run_dir is not None:
+            command = ["sh", "-c", _ONCE, "sh", run_dir, *command]
         try:
             return self.scheduler.parse_submit(
-                self._run("submit", self.scheduler.submit_command(name), stdin=script.encode())
+                self._run("submit", command, stdin=script.encode(), files=files)
             )
         except (CommandTimeout, SchedulerUnavailable, UnexpectedOutput) as doubt:
             found = self._find_after(doubt, name)
@@ -180,11 +215,17 @@ class Cluster:
         """What waits and runs in each queue, of all users."""
         return self.scheduler.parse_demand(self._run("demand", self.scheduler.demand_command()))
 
-    def _run(self, kind: str, argv: Sequence[str], *, stdin: bytes = b"") -> Answer:
+    def _run(
+        self, kind: str, argv: Sequence[str], *, stdin: bytes = b"", files: Files | None = None
+    ) -> Answer:
         with self._counting:
             self.counters[kind] += 1
         self._count(kind)
         done = self.transport.run(
-            argv, stdin=stdin, timeout=self._timeout, unset=self.scheduler.leaked_variables
+            argv,
+            stdin=stdin,
+            timeout=self._timeout,
+            unset=self.scheduler.leaked_variables,
+            files=files,
         )
         return Answer(tuple(argv), done.exit_code, done.stdout, done.stderr)

@@ -23,7 +23,9 @@ from hpc_bridge.schedulers.local import LocalScheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.settings import SchedulerName
 from hpc_bridge.shared_answer import SharedAnswer
-from hpc_bridge.transports.local import LocalTransport
+from hpc_bridge.storage.cluster_files import ClusterFiles
+from hpc_bridge.storage.reach import files_at
+from hpc_bridge.transports.login import LOCAL, Login, transport_to
 from hpc_bridge.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -94,10 +96,17 @@ class Connection:
     options: ClusterOptions = ClusterOptions()
     place: str = ""
     """Tells the cluster from others, for ``load.recent``."""
+    login: Login = LOCAL
+    """How its login side is reached from here."""
+
+    @property
+    def files(self) -> ClusterFiles:
+        """Those that its login and compute nodes see."""
+        return files_at(self.login)
 
 
 NO_OPTIONS = ClusterOptions()
-_connections: dict[tuple[str, Path, float, ClusterOptions], Connection] = {}
+_connections: dict[tuple[str, Path, float, ClusterOptions, Login], Connection] = {}
 _connecting = threading.Lock()
 
 
@@ -106,14 +115,16 @@ def connect(
     shared: Path,
     poll_interval: float,
     options: ClusterOptions = NO_OPTIONS,
+    login: Login = LOCAL,
 ) -> Connection:
-    """The process's connection to a scheduler, made on first use.
+    """The process's connection to a scheduler, made on first use; nobody logs in yet.
 
     ``options`` are the site's (``ClusterOptions.of``); a ``poll_interval`` below its floor is
-    raised to it. Raises SettingsError for options that the scheduler cannot follow.
+    raised to it. Raises SettingsError for options that the scheduler cannot follow, and
+    CommandError when this machine lacks what ``login`` needs.
     """
     poll_interval = max(poll_interval, options.shortest_poll_interval or 0.0)
-    key = (scheduler, shared, poll_interval, options)
+    key = (scheduler, shared, poll_interval, options, login)
     with _connecting:
         if key not in _connections:
             _connections[key] = _connection(*key)
@@ -121,10 +132,10 @@ def connect(
 
 
 def _connection(
-    name: SchedulerName, shared: Path, poll_interval: float, options: ClusterOptions
+    name: SchedulerName, shared: Path, poll_interval: float, options: ClusterOptions, login: Login
 ) -> Connection:
-    scheduler = _scheduler(name, shared, options)
-    place = _place(name, shared, options)
+    scheduler = _scheduler(name, shared, options, login)
+    place = _place(name, shared, options, login)
     folder = machine_folder()
     answer = SharedAnswer(
         # Who keeps another shared directory may be somebody who tests.
@@ -140,18 +151,24 @@ def _connection(
     )
     cluster = Cluster(
         scheduler,
-        LocalTransport(),
+        transport_to(login),
         has_accounting=options.accounting,
         has_arrays=options.arrays,
         admission=admission if options.submissions_per_minute or options.live_jobs else None,
         count=partial(load.count, place),
     )
     watcher = Watcher(answer.ask, cluster.history, interval=poll_interval)
-    return Connection(cluster, watcher, poll_interval, options, place)
+    return Connection(cluster, watcher, poll_interval, options, place, login)
 
 
-def _scheduler(name: SchedulerName, shared: Path, options: ClusterOptions) -> Scheduler:
+def _scheduler(
+    name: SchedulerName, shared: Path, options: ClusterOptions, login: Login
+) -> Scheduler:
     if name == "local":
+        if login != LOCAL:
+            raise SettingsError(
+                f"the embedded scheduler runs jobs on this machine only, and not on {login}"
+            )
         options.commands.check(())
         if options.cluster is not None:
             raise SettingsError("scheduler.cluster: the embedded scheduler has one machine only")
@@ -159,9 +176,10 @@ def _scheduler(name: SchedulerName, shared: Path, options: ClusterOptions) -> Sc
     return SlurmScheduler(options.commands, cluster=options.cluster)
 
 
-def _place(name: str, shared: Path, options: ClusterOptions) -> str:
+def _place(name: str, shared: Path, options: ClusterOptions, login: Login) -> str:
     """One word for the cluster as this user reaches it, fit for a file name."""
-    where: list[Any] = [options.cluster, options.commands.instead, os.environ.get("SLURM_CONF")]
+    reached = os.environ.get("SLURM_CONF") if login == LOCAL else [login.host, login.user]
+    where: list[Any] = [options.cluster, options.commands.instead, reached]
     return f"{name}-{_digest(str(shared) if name == 'local' else json.dumps(where))}"
 
 

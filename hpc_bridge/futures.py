@@ -24,6 +24,7 @@ from typing_extensions import TypeVar
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 from hpc_bridge.tracking.caretaker import Care, caretaker
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
 from hpc_bridge.tracking.outcome import is_unexplained
@@ -50,10 +51,12 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         *,
         shared: Path,
         poll_interval: float,
+        files: ClusterFiles = HERE,
         job: TrackedJob | None = None,
     ) -> None:
         super().__init__(flow_run_id)
         self._shared = shared
+        self._files = files
         self._poll_interval = poll_interval
         self._reference = job.reference if job is not None else None
         self._over: JobReference | None = None
@@ -68,9 +71,10 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
     @property
     def run_directory(self) -> RunDirectory | None:
         """The job's files; None while no worker has submitted the run."""
-        if self._reference is None:
-            return None
-        return RunDirectory(self._shared / "runs" / self._reference.submission_id)
+        return None if self._reference is None else self._run_of(self._reference)
+
+    def _run_of(self, reference: JobReference) -> RunDirectory:
+        return RunDirectory(self._shared / "runs" / reference.submission_id, self._files)
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
         """Call ``fn`` when the run is over, also when its job dies without a word."""
@@ -184,7 +188,7 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
         self._care = await asyncio.to_thread(self._care_for, self._reference)
 
     def _care_for(self, reference: JobReference) -> Care | None:
-        run = RunDirectory(self._shared / "runs" / reference.submission_id)
+        run = self._run_of(reference)
         try:
             connection = reconnect(run, run.read_submission(), self._poll_interval)
             for job in tracked_jobs(run, connection):

@@ -2,6 +2,7 @@
 
     <shared dir>/bundles/<key>/             a bundle that waits for its submission, or for a retry
     <shared dir>/live/<submission id>       an empty file while the end of a flow run is not told
+    <shared dir>/sites/<digest>/<site>.yaml a profile that came over SSH, for what jobs submit
     <shared dir>/runs/<submission id>/      0700, files 0600
         submission.json    written before submitting; then again with the job id
         job.sh  env  job.out                one job's output; that of an array is below its elements
@@ -25,19 +26,23 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hpc_bridge.errors import InvalidJobSpec, NotOwned, SharedDirectoryError
-from hpc_bridge.files import write_private
-from hpc_bridge.node.records import ExitRecord, read_exit_record
+from hpc_bridge.node.records import EXIT_RECORD, ExitRecord, parse_exit_record
 from hpc_bridge.script import quote
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Entry, Part
+from hpc_bridge.transports.base import Files
 
 FORMAT = 2
+SUBMISSION, SETTLED = "submission.json", "settled.json"
+NO_LINKS: Mapping[str, str] = MappingProxyType({})
 _ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 _SUBMISSION_ID = re.compile(r"hb[a-z2-7]{13}")
 _TAIL_BYTES = 8192
@@ -85,31 +90,48 @@ def shared_directory_errors(path: Path) -> Iterator[None]:
         raise SharedDirectoryError(f"the shared directory {path} {advice} ({error})") from error
 
 
-def prepare_shared_directory(path: Path) -> Path:
+_prepared: set[tuple[ClusterFiles, Path]] = set()
+
+
+def prepare_shared_directory(path: Path, files: ClusterFiles = HERE) -> Path:
     """Make the folders of ``path``, whose parent must exist, and check that they are ours.
+
+    One that is not of this machine is looked at once a process.
 
     Raises SharedDirectoryError when it is missing, not writable or full, and NotOwned when it
     belongs to another account.
     """
     if "\\" in str(path) or any(char in str(path) for char in "\n\r\0"):
         raise InvalidJobSpec(f"the shared directory {str(path)!r} holds a backslash or line break")
+    if (files, path) in _prepared:
+        return path
     with shared_directory_errors(path):
-        path.mkdir(mode=0o700, exist_ok=True)
-        check_owner(path)
+        entry = files.entry(path)
+        if entry is None or entry.kind != "folder":
+            files.make_folder(path)
+            entry = files.entry(path)
+        check_owner(path, entry, files)
+        there = files.listing(path)
         for name in ("runs", "live", "bundles", "results"):
-            (path / name).mkdir(mode=0o700, exist_ok=True)
+            if name not in there or there[name].kind == "file":
+                files.make_folder(path / name)
+    if not files.is_here:
+        _prepared.add((files, path))
     return path
 
 
-def check_owner(path: Path) -> None:
+def check_owner(path: Path, entry: Entry | None, files: ClusterFiles) -> None:
     """Raise NotOwned when ``path`` is another account's or can be written by others.
 
-    What lies there is unpickled on the node as this account.
+    What lies there is unpickled on the node as this account. ``entry`` is what is known of it;
+    raises FileNotFoundError for None.
     """
-    status = path.stat()
-    if status.st_uid != os.getuid():
-        raise NotOwned(f"{path} belongs to user id {status.st_uid}, not to you ({os.getuid()})")
-    if status.st_mode & 0o022:
+    if entry is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    own = files.account().uid
+    if entry.uid != own:
+        raise NotOwned(f"{path} belongs to user id {entry.uid}, not to you ({own})")
+    if entry.mode & 0o022:
         raise NotOwned(f"{path} can be written by others; run: chmod go-w {quote(path)}")
 
 
@@ -119,20 +141,34 @@ def environment_file(variables: Mapping[str, str]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Traces:
+    """What a flow run's job has left so far."""
+
+    attempt: Path | None
+    """The folder of the last start; None when the job never started."""
+    is_over: bool
+    """Whether that attempt has left its exit record."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """One submission's folder."""
+    """One submission's folder, wherever it is.
+
+    What is wrong with a file is an OSError or SharedDirectoryError, what is wrong with the
+    connection to a cluster elsewhere a CommandError.
+    """
 
     path: Path
+    files: ClusterFiles = HERE
 
     @classmethod
-    def create(cls, shared: Path, submission_id: str) -> RunDirectory:
+    def create(cls, shared: Path, submission_id: str, files: ClusterFiles = HERE) -> RunDirectory:
         """Make the folder; it must not exist."""
-        path = shared / "runs" / submission_id
+        run = cls(shared / "runs" / submission_id, files)
         with shared_directory_errors(shared):
-            (shared / "live").mkdir(mode=0o700, exist_ok=True)
-            (shared / "live" / submission_id).touch(mode=0o600)
-            path.mkdir(mode=0o700)
-        return cls(path)
+            files.put(Files(str(shared), {f"live/{submission_id}": b""}))
+            files.make_folder(run.path, exist_ok=False)
+        return run
 
     @property
     def shared(self) -> Path:
@@ -144,95 +180,129 @@ class RunDirectory:
         """The job's name."""
         return self.path.name
 
+    def beside(self, submission_id: str) -> RunDirectory:
+        """Another submission's, in the same shared directory."""
+        return RunDirectory(self.path.with_name(submission_id), self.files)
+
+    @property
+    def live_marker(self) -> Path:
+        """The file that is there while the end of a flow run is not told."""
+        return self.shared / "live" / self.submission_id
+
     def element(self, element: int = 0) -> Path:
-        """The folder of one flow run, made when it does not exist."""
-        folder = self.path / str(element)
-        with shared_directory_errors(self.shared):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+        """The folder of one flow run."""
+        return self.path / str(element)
+
+    def outputs(self, element: int = 0) -> tuple[Path, Path]:
+        """Where what the job prints may be: of an array's element, else of the one job."""
+        return self.element(element) / "job.out", self.path / "job.out"
 
     def output(self, element: int = 0) -> Path:
         """What the job prints."""
-        own = self.path / str(element) / "job.out"
-        return own if own.exists() else self.path / "job.out"
+        own, whole = self.outputs(element)
+        return whole if self.files.entry(own) is None else own
+
+    def read(self, name: str) -> bytes | None:
+        """One file of the folder; None when there is no such file."""
+        return self.files.parts([Part(self.path / name)])[0]
 
     def write(self, name: str, content: bytes) -> None:
-        """Write one file of the folder; raises SharedDirectoryError."""
+        """Write one file of the folder, below a folder of its own too."""
+        self.put({name: content})
+
+    def put(self, content: Mapping[str, bytes | Path], links: Mapping[str, str] = NO_LINKS) -> None:
+        """Write files of the folder in this order; ``links`` get a second name below it."""
         with shared_directory_errors(self.shared):
-            write_private(self.path / name, content)
+            # What somebody has removed is not made again; elsewhere the look would be a command.
+            if self.files.is_here and not self.path.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+            self.files.put(Files(str(self.path), content, links))
 
     def write_submission(self, submission: Mapping[str, Any]) -> None:
         """Write ``submission.json``: what was asked, for whom, and later the job's id."""
-        content = json.dumps({"format": FORMAT, **submission}, indent=2).encode()
-        self.write("submission.json", content)
+        self.write(SUBMISSION, submission_file(submission))
 
     def read_submission(self) -> dict[str, Any]:
         """What ``write_submission`` wrote; raises OSError, and ValueError when it is damaged."""
-        stored = json.loads((self.path / "submission.json").read_bytes())
+        return self.parse_submission(self.files.read(self.path / SUBMISSION))
+
+    def parse_submission(self, content: bytes) -> dict[str, Any]:
+        """The journal in the content of its file; raises ValueError when it is damaged."""
+        stored = json.loads(content)
         if not isinstance(stored, dict):
-            raise ValueError(f"{self.path / 'submission.json'} is damaged")
+            raise ValueError(f"{self.path / SUBMISSION} is damaged")
         return stored
 
     def settle(self, element: int, **what: Any) -> None:
         """Note that the end of a flow run has been told; after the last one nothing is live."""
-        self.element(element)
         content = json.dumps({"format": FORMAT, **what}).encode()
-        self.write(f"{element}/settled.json", content)
-        # The last element ends last as a rule: seldom more than one file is read.
-        others = reversed(list(self.read_submission()["flow_runs"]))
-        if all(self.settled(int(other)) for other in others):
+        self.write(f"{element}/{SETTLED}", content)
+        # The last element ends last as a rule: seldom more than one file is asked for.
+        *others, last = map(int, self.read_submission()["flow_runs"])
+        if all(self._are_settled(some) for some in ([last], others)):
             self.close()
 
     def settled(self, element: int = 0) -> dict[str, Any] | None:
         """What ``settle`` noted; None while the end has not been told."""
-        try:
-            stored: dict[str, Any] = json.loads(
-                (self.path / str(element) / "settled.json").read_bytes()
-            )
-        except FileNotFoundError:
-            return None
+        content = self.read(f"{element}/{SETTLED}")
+        stored: dict[str, Any] | None = None if content is None else json.loads(content)
         return stored
+
+    def _are_settled(self, elements: Sequence[int]) -> bool:
+        wanted = [Part(self.element(element) / SETTLED, 0, 1) for element in elements]
+        return all(content is not None for content in self.files.parts(wanted))
 
     def close(self) -> None:
         """Nothing is to be done here any more."""
-        (self.shared / "live" / self.submission_id).unlink(missing_ok=True)
+        self.files.remove(self.live_marker)
 
     def reopen(self) -> None:
-        """Something is to be done here all the same; raises SharedDirectoryError."""
+        """Something is to be done here all the same."""
         with shared_directory_errors(self.shared):
-            (self.shared / "live" / self.submission_id).touch(mode=0o600)
+            self.files.touch(self.live_marker)
+
+    def traces(self, element: int = 0) -> Traces:
+        """What the job has left so far."""
+        return self.traces_in(element, self.files.listings([self.element(element)], depth=2)[0])
+
+    def traces_in(self, element: int, listing: Mapping[str, Entry] | None) -> Traces:
+        """The same from the listing of the flow run's folder, two levels deep."""
+        # A shared file system may leave files of its own there.
+        attempts = [int(name) for name in listing or () if name.isdecimal()]
+        if not attempts:
+            return Traces(None, is_over=False)
+        newest = max(attempts)
+        is_over = f"{newest}/{EXIT_RECORD}" in (listing or ())
+        return Traces(self.element(element) / str(newest), is_over)
 
     def exit_record(self, element: int = 0) -> ExitRecord | None:
         """The newest attempt's own record; None while it has left none."""
-        attempt = self.newest_attempt(element)
-        return None if attempt is None else read_exit_record(attempt / "exit.json")
+        traces = self.traces(element)
+        if traces.attempt is None or not traces.is_over:
+            return None
+        content = self.files.parts([Part(traces.attempt / EXIT_RECORD)])[0]
+        return None if content is None else parse_exit_record(content)
 
     def newest_attempt(self, element: int = 0) -> Path | None:
         """The folder of the last start; None when the job never started."""
-        try:
-            names = [path.name for path in (self.path / str(element)).iterdir()]
-        except FileNotFoundError:
-            return None
-        # A shared file system may leave files of its own there.
-        attempts = [int(name) for name in names if name.isdecimal()]
-        return self.path / str(element) / str(max(attempts)) if attempts else None
+        return self.traces(element).attempt
 
     def claimant(self, element: int = 0) -> str | None:
         """The job that has made the newest claim; None when it has not said so."""
         attempt = self.newest_attempt(element)
-        try:
-            return None if attempt is None else (attempt / "job").read_text().strip() or None
-        except FileNotFoundError:
-            return None
+        content = None if attempt is None else self.files.parts([Part(attempt / "job")])[0]
+        return None if content is None else content.decode().strip() or None
 
     def output_tail(self, lines: int = 20, element: int = 0) -> str:
         """The last lines that the job printed; empty when it printed nothing."""
-        try:
-            with self.output(element).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _TAIL_BYTES))
-                # A node that crashes may leave zeros, which no database takes as text.
-                text = file.read().decode("utf-8", errors="replace").replace("\0", "")
-        except FileNotFoundError:
-            return ""
+        wanted = [Part(path, -_TAIL_BYTES) for path in self.outputs(element)]
+        own, whole = self.files.parts(wanted)
+        content = whole or b"" if own is None else own
+        # A node that crashes may leave zeros, which no database takes as text.
+        text = content.decode("utf-8", errors="replace").replace("\0", "")
         return "\n".join(text.splitlines()[-lines:])
+
+
+def submission_file(submission: Mapping[str, Any]) -> bytes:
+    """The content of ``submission.json``."""
+    return json.dumps({"format": FORMAT, **submission}, indent=2).encode()

@@ -25,9 +25,10 @@ from pydantic_settings import (
 )
 
 from hpc_bridge.errors import SettingsError
-from hpc_bridge.files import expanded_home, expanded_path
+from hpc_bridge.files import expanded_path
 from hpc_bridge.jobs.spec import Count, explain
 from hpc_bridge.jobs.units import parse_walltime
+from hpc_bridge.transports.login import TransportName
 
 SchedulerName = Literal["slurm", "local"]
 
@@ -39,6 +40,7 @@ _OTHER_VARIABLES = (
     *("sites", "scratch", "site_cache", "site_mirror"),
 )
 
+DEFAULT_SHARED_DIR = "~/.hpc-bridge"
 POLL_INTERVAL = {"slurm": 30.0, "local": 1.0}
 
 
@@ -59,18 +61,9 @@ def _web_address(value: object) -> object:
 WebAddress = BeforeValidator(_web_address)
 
 
-def _expanded(value: object) -> object:
-    if isinstance(value, str) and value[:1] in ("~", "$"):
-        return os.path.expandvars(expanded_home(value))
-    return value
-
-
 def _absolute(value: object) -> object:
-    if isinstance(value, str):
-        expanded = expanded_path(value)
-        if not expanded.startswith("/"):
-            raise ValueError(f"{value!r} is not an absolute path")
-        return expanded
+    if isinstance(value, str) and not value.startswith(("/", "~", "$")):
+        raise ValueError(f"{value!r} is not an absolute path")
     return value
 
 
@@ -99,15 +92,15 @@ class RunSettings(BaseModel):
         title="Shared directory",
         description=(
             "Folder that login and compute nodes see alike, for run directories, bundles and"
-            " results. Empty: ~/.hpc-bridge."
+            " results; ~, $VARIABLES and {user} are as on the cluster. Empty: ~/.hpc-bridge."
         ),
     )
-    python: Annotated[str, BeforeValidator(_expanded)] | None = Field(
+    python: str | None = Field(
         default=None,
         title="Python on the node",
         description=(
             "Interpreter, virtual environment or conda environment on the compute nodes. Empty: the"
-            " path of the submitter's own interpreter."
+            " path of the submitter's own interpreter, on a cluster that is not reached over SSH."
         ),
     )
     setup: Annotated[list[str], BeforeValidator(_lines)] | None = Field(
@@ -120,7 +113,7 @@ class RunSettings(BaseModel):
         title="API address for nodes",
         description=(
             "Address at which compute nodes reach the Prefect server. Empty: the submitter's own"
-            " PREFECT_API_URL."
+            " PREFECT_API_URL, on a cluster that is not reached over SSH."
         ),
     )
     template: str | None = Field(
@@ -169,6 +162,13 @@ class Settings(BaseSettings, RunSettings):
             " said a site profile's own time counts."
         ),
     )
+    transport: TransportName | None = Field(
+        default=None,
+        description=(
+            "How login hosts are reached: 'local', 'openssh' or 'paramiko', whatever the site's"
+            " profile and your part of it say."
+        ),
+    )
     array_window: float = Field(
         default=15.0,
         description=(
@@ -210,8 +210,8 @@ class Settings(BaseSettings, RunSettings):
 
     @property
     def shared(self) -> Path:
-        """The shared directory, ``~/.hpc-bridge`` when nothing is said."""
-        return Path(self.shared_dir) if self.shared_dir else Path.home() / ".hpc-bridge"
+        """The shared directory as it is named on this machine. Raises SettingsError."""
+        return absolute_path("shared_dir", expanded_path(self.shared_dir or DEFAULT_SHARED_DIR))
 
     def job_variables(self) -> dict[str, Any]:
         """Those run settings that somebody has set."""
@@ -220,6 +220,13 @@ class Settings(BaseSettings, RunSettings):
             for name in RunSettings.model_fields
             if (value := getattr(self, name)) is not None
         }
+
+
+def absolute_path(field: str, expanded: str) -> Path:
+    """Raise SettingsError for a path that is not absolute, as a variable in it has no value."""
+    if not expanded.startswith("/"):
+        raise SettingsError(f"{field}: {expanded!r} is not an absolute path")
+    return Path(expanded)
 
 
 def on_compute_node() -> bool:

@@ -71,7 +71,13 @@ def render(
 
 
 @app.command
-def logs(run: str, *, follow: bool = False, lines: NonNegativeInt | None = None) -> None:
+def logs(
+    run: str,
+    *,
+    follow: bool = False,
+    lines: NonNegativeInt | None = None,
+    site: str | None = None,
+) -> None:
     """Print the output of a run's job as it is in its file, also what came before and after Python.
 
     Parameters
@@ -83,11 +89,13 @@ def logs(run: str, *, follow: bool = False, lines: NonNegativeInt | None = None)
         Go on until the run is over, or Ctrl-C.
     lines
         Only the last so many lines.
+    site
+        The site's name. Default: the one that your flows would go to.
     """
-    from hpc_bridge.cli.here import settings_here
+    from hpc_bridge.cli.here import look_here
     from hpc_bridge.cli.logs import show_output
 
-    show_output(run, settings_here().shared, follow=follow, lines=lines)
+    show_output(run, look_here(site), follow=follow, lines=lines)
 
 
 @app.command
@@ -95,6 +103,7 @@ def jobs(
     *,
     all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
+    site: str | None = None,
 ) -> None:
     """List your live jobs with their flow runs, by one question to the scheduler.
 
@@ -104,27 +113,35 @@ def jobs(
         Also jobs that are over, as long as the scheduler still shows them.
     json
         As JSON, with all fields.
+    site
+        The site's name. Default: the one that your flows would go to.
     """
-    from hpc_bridge.cli.here import settings_here
+    from hpc_bridge.cli.here import look_here
     from hpc_bridge.cli.jobs import list_jobs
 
-    list_jobs(settings_here(), all_=all_, as_json=json)
+    list_jobs(look_here(site), all_=all_, as_json=json)
 
 
 @app.command
-def reconcile() -> None:
+def reconcile(*, site: str | None = None) -> None:
     """Give every flow run the state that its job's records call for, as a worker does.
 
     For runs whose script or worker has ended. Live jobs go on; what never reached the scheduler is
     submitted. Exit code 1 when something could not be told.
+
+    Parameters
+    ----------
+    site
+        The site's name. Default: the one that your flows would go to.
     """
+    from hpc_bridge.cli.here import look_here
     from hpc_bridge.cli.reconcile import reconcile as reconcile_now
 
-    sys.exit(reconcile_now(Console()))
+    sys.exit(reconcile_now(Console(), look_here(site)))
 
 
 @app.command
-def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
+def clean(*, older_than: str | None = None, dry_run: bool = False, site: str | None = None) -> None:
     """Remove the files of runs that ended long ago, and bundles that no run needs any more.
 
     Live runs and results are never removed.
@@ -136,19 +153,21 @@ def clean(*, older_than: str | None = None, dry_run: bool = False) -> None:
         own time, else 30 days.
     dry_run
         Only say what would be removed.
+    site
+        The site's name. Default: the one that your flows would go to.
     """
     from hpc_bridge.cli.clean import clean as clean_now
-    from hpc_bridge.cli.here import settings_here
+    from hpc_bridge.cli.here import look_here
 
-    settings = settings_here()
+    here = look_here(site)
     try:
-        retention = settings.retention if older_than is None else parse_retention(older_than)
+        retention = here.settings.retention if older_than is None else parse_retention(older_than)
     except ValueError as error:
         raise SettingsError(f"--older-than: {error}") from None
     if retention is None:
         sys.stdout.write("everything is kept for ever\n")
     else:
-        sys.exit(clean_now(settings.shared, retention, dry_run=dry_run))
+        sys.exit(clean_now(here.shared, retention, here.files, dry_run=dry_run))
 
 
 @app.command

@@ -11,18 +11,15 @@ from uuid import UUID
 from hpc_bridge.cli.server_access import flow_runs
 from hpc_bridge.errors import ServerUnreachable
 from hpc_bridge.journal import RunDirectory
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
+from hpc_bridge.tracking.lookup import journals
 from hpc_bridge.tracking.retention import Swept, sweep
 
 
-def clean(shared: Path, older_than: timedelta, *, dry_run: bool) -> int:
+def clean(shared: Path, older_than: timedelta, files: ClusterFiles = HERE, *, dry_run: bool) -> int:
     """Sweep once and say what was done; the exit code. Raises SharedDirectoryError."""
     # Submissions of format 1 have no notes of their own; the server knows how their runs are.
-    unmarked = [
-        RunDirectory(shared / "runs" / submission)
-        for submission in sweep(shared, older_than, dry_run=True).untold
-        if not (shared / "live" / submission).exists()
-    ]
-    swept = sweep(shared, older_than, dry_run=dry_run, told=_told(unmarked))
+    swept = sweep(shared, older_than, files, dry_run=dry_run, told=_told)
     sys.stdout.write(report(swept, shared, dry_run=dry_run))
     for error in swept.errors:
         sys.stderr.write(f"hpc-bridge: cannot be removed: {error}\n")
@@ -46,7 +43,7 @@ def report(swept: Swept, shared: Path, *, dry_run: bool) -> str:
 
 def _told(runs: Sequence[RunDirectory]) -> list[str]:
     """The submissions all of whose flow runs have ended on the server, or are gone from it."""
-    ids = {run: [UUID(of) for of in run.read_submission()["flow_runs"].values()] for run in runs}
+    ids = {run: [UUID(of) for of in known["flow_runs"].values()] for run, known in journals(runs)}
     if not ids:
         return []
     try:

@@ -96,7 +96,11 @@ def _not_examined(needs: str, titles: Sequence[str]) -> str:
 
 
 def _begin(spinner: Spinner, title: str) -> None:
-    spinner.update(f"{title} ...")
+    if title:
+        spinner.update(f"{title} ...")
+        spinner.start()
+    else:  # it would write over a question
+        spinner.stop()
 
 
 def _show(console: Console, finding: Finding) -> None:

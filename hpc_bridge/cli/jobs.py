@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +14,15 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
+from hpc_bridge.cli.here import Here
 from hpc_bridge.cli.server_access import flow_runs
-from hpc_bridge.connections import connect
 from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.journal import RunDirectory, is_submission_id
 from hpc_bridge.schedulers.base import Scheduler
-from hpc_bridge.settings import POLL_INTERVAL, Settings
-from hpc_bridge.tracking.reconnecting import default_options
+from hpc_bridge.storage.asking import each
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
+from hpc_bridge.tracking.lookup import journals
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,9 @@ class JobLine:
     output: str
 
 
-def list_jobs(settings: Settings, *, all_: bool, as_json: bool) -> None:
+def list_jobs(here: Here, *, all_: bool, as_json: bool) -> None:
     """Print the jobs. Raises CommandError when the scheduler does not answer."""
-    name = settings.effective_scheduler
-    interval = settings.poll_interval or POLL_INTERVAL[name]
-    options = default_options(settings)
-    cluster = connect(name, settings.shared, interval, options).cluster
+    cluster = here.connection().cluster
     try:
         answer: Mapping[JobId, JobStatus] = cluster.status()
     except UnexpectedOutput as error:
@@ -61,7 +59,7 @@ def list_jobs(settings: Settings, *, all_: bool, as_json: bool) -> None:
         for status in answer.values()
         if is_submission_id(status.name) and (all_ or not status.state.is_terminal)
     ]
-    lines = job_lines(ours, settings.shared, cluster.scheduler)
+    lines = job_lines(ours, here.shared, cluster.scheduler, here.files)
     if as_json:
         sys.stdout.write(json.dumps([asdict(line) for line in lines], default=_text) + "\n")
     elif sys.stdout.isatty():
@@ -70,17 +68,34 @@ def list_jobs(settings: Settings, *, all_: bool, as_json: bool) -> None:
         sys.stdout.write(aligned(lines))
 
 
-def job_lines(statuses: Iterable[JobStatus], shared: Path, scheduler: Scheduler) -> list[JobLine]:
+def job_lines(
+    statuses: Iterable[JobStatus], shared: Path, scheduler: Scheduler, files: ClusterFiles = HERE
+) -> list[JobLine]:
     """In the order of submission; names of flow runs only when the server answers."""
-    found = []
-    journals: dict[str, dict[str, Any]] = {}
-    for status in sorted(statuses, key=_order):
-        if status.name not in journals:
-            journals[status.name] = _journal(RunDirectory(shared / "runs" / status.name))
-        found.append((status, journals[status.name]))
-    ids = {run for status, journal in found if (run := _flow_run_id(status, journal))}
+    jobs = sorted(statuses, key=_order)
+    runs = {job.name: RunDirectory(shared / "runs" / job.name, files) for job in jobs}
+    # Those of another shared directory have none here.
+    known = {run.submission_id: journal for run, journal in journals(list(runs.values()))}
+    found = [(job, known.get(job.name, {})) for job in jobs]
+    ids = {run for job, journal in found if (run := _flow_run_id(job, journal))}
     names = _names({UUID(run) for run in ids})
-    return [_line(status, journal, shared, scheduler, names) for status, journal in found]
+    outputs = _outputs([(runs[job.name], _element(job)) for job in jobs])
+    return [
+        _line(job, journal, output, scheduler, names)
+        for (job, journal), output in zip(found, outputs, strict=True)
+    ]
+
+
+def _outputs(wanted: Sequence[tuple[RunDirectory, int]]) -> list[Path]:
+    """As ``RunDirectory.output``, of all with one question."""
+    if not wanted:
+        return []
+    folders = [run.element(element) for run, element in wanted]
+    listings = each(wanted[0][0].files.listings, folders)
+    return [
+        run.outputs(element)[0 if isinstance(listing, dict) and "job.out" in listing else 1]
+        for (run, element), listing in zip(wanted, listings, strict=True)
+    ]
 
 
 def aligned(lines: Iterable[JobLine]) -> str:
@@ -99,12 +114,10 @@ def aligned(lines: Iterable[JobLine]) -> str:
 def _line(
     status: JobStatus,
     journal: dict[str, Any],
-    shared: Path,
+    output: Path,
     scheduler: Scheduler,
     names: Mapping[UUID, str],
 ) -> JobLine:
-    element = _element(status)
-    run = RunDirectory(shared / "runs" / status.name)
     flow_run_id = _flow_run_id(status, journal)
     reason = scheduler.explain_reason(status)
     return JobLine(
@@ -116,10 +129,10 @@ def _line(
         partition=journal.get("spec", {}).get("partition", ""),
         nodes=status.nodes or "",
         submission=status.name,
-        element=element,
+        element=_element(status),
         flow_run=names.get(UUID(flow_run_id), "") if flow_run_id else "",
         flow_run_id=flow_run_id,
-        output=str(run.output(element)),
+        output=str(output),
     )
 
 
@@ -141,13 +154,6 @@ def _order(status: JobStatus) -> tuple[str, int]:
 
 def _element(status: JobStatus) -> int:
     return int(status.job_id.value.partition("_")[2] or 0)
-
-
-def _journal(run: RunDirectory) -> dict[str, Any]:
-    try:
-        return run.read_submission()
-    except (OSError, json.JSONDecodeError):  # of another shared directory
-        return {}
 
 
 def _flow_run_id(status: JobStatus, journal: dict[str, Any]) -> str:

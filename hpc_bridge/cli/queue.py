@@ -14,18 +14,18 @@ from rich.table import Table
 
 from hpc_bridge.cli.columns import aligned
 from hpc_bridge.cli.server_access import ask
-from hpc_bridge.cluster import Cluster
-from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, connect
+from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, Connection, connect
 from hpc_bridge.errors import ServerUnreachable, SiteError
 from hpc_bridge.files import expanded_path
 from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.schedulers.base import Demand, Queue, QueueNode
-from hpc_bridge.settings import POLL_INTERVAL, Settings
-from hpc_bridge.sites.choosing import groups_at
+from hpc_bridge.settings import DEFAULT_SHARED_DIR, POLL_INTERVAL, Settings
+from hpc_bridge.sites.choosing import groups_asked
 from hpc_bridge.sites.files import load_site, place_of
 from hpc_bridge.sites.profile import Partition
 from hpc_bridge.sites.resolve import local_site, resolve_site
 from hpc_bridge.sites.site import Site
+from hpc_bridge.transports.login import LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Overview:
 def show_queues(settings: Settings, name: str | None, *, as_json: bool) -> None:
     """Print them. Raises CommandError when the scheduler does not answer, and SiteError."""
     site = _site(settings, name)
-    cluster = _cluster(settings, site)
+    cluster = _connection(settings, site).cluster
     found = overview(cluster.queues(), cluster.demand(), site)
     if as_json:
         sys.stdout.write(json.dumps(asdict(found)) + "\n")
@@ -118,7 +118,7 @@ def overview(
     queues: Mapping[str, Queue], demand: Mapping[str, Demand], site: Site | None
 ) -> Overview:
     """What the two answers and the site's profile say together."""
-    groups = groups_at(site) if site else None
+    groups = groups_asked(site) if site else None
     lines = [_line(queue, queues, demand.get(queue.name, Demand()), site, groups)
              for queue in queues.values()]  # fmt: skip
     resources = Resources.of(node for queue in queues.values() for node in queue.nodes)
@@ -139,8 +139,6 @@ def overview(
             )
         if site.profile.example:
             notes.append(f"the profile of {site.name} is an example, not of the cluster asked")
-        if site.profile.login.transport != "local":
-            notes.append(f"asked on this machine, not on {site.profile.login.host}")
     return Overview(site.name if site else None, lines, resources, notes)
 
 
@@ -162,17 +160,22 @@ def _site(settings: Settings, name: str | None) -> Site | None:
     return site if same else None
 
 
-def _cluster(settings: Settings, site: Site | None) -> Cluster:
-    scheduler, shared, options = settings.effective_scheduler, settings.shared, NO_OPTIONS
+def _connection(settings: Settings, site: Site | None) -> Connection:
+    scheduler, options, login = settings.effective_scheduler, NO_OPTIONS, LOCAL
+    shared = settings.shared_dir or DEFAULT_SHARED_DIR
     if site is not None:
+        login = site.login
         part = site.profile.scheduler
         if part.type == "pbs":
             raise SiteError(f"site {site.name!r} has PBS, which this version cannot ask yet")
         scheduler, options = part.type, ClusterOptions.of(site.profile)
         if settings.shared_dir is None:
             chosen = site.admin_variables() | site.user_variables()
-            shared = Path(expanded_path(chosen["shared_dir"]))
-    return connect(scheduler, shared, POLL_INTERVAL[scheduler], options).cluster
+            shared = chosen["shared_dir"]
+    if login == LOCAL:
+        shared = expanded_path(shared)
+    # On a cluster elsewhere nothing is done with it here: it only tells connections apart.
+    return connect(scheduler, Path(shared), POLL_INTERVAL[scheduler], options, login)
 
 
 def _line(

@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from rich.console import Console
 
-from hpc_bridge.cli.here import settings_here
+from hpc_bridge.cli.here import Here
 from hpc_bridge.errors import (
     HPCBridgeError,
     ServerUnreachable,
@@ -21,6 +21,7 @@ from hpc_bridge.errors import (
     TemplateError,
 )
 from hpc_bridge.journal import prepare_shared_directory
+from hpc_bridge.storage.cluster_files import ClusterFiles
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
@@ -29,13 +30,13 @@ from hpc_bridge.tracking.unsubmitted import give_up, may_submit, refuse
 _PAGE = 200
 
 
-def reconcile(console: Console) -> int:
+def reconcile(console: Console, here: Here) -> int:
     """Give every flow run the state that its job's records call for; returns the exit code."""
     if not get_current_settings().api.url:
         raise SettingsError("there is no Prefect server: set PREFECT_API_URL to the shared server")
-    shared = prepare_shared_directory(settings_here().shared)
+    shared = prepare_shared_directory(here.shared, here.files)
     try:
-        counts = asyncio.run(_reconcile(shared, console))
+        counts = asyncio.run(_reconcile(shared, here.files, console))
     except httpx.TransportError as error:
         raise ServerUnreachable(f"the Prefect server does not answer: {error}") from error
     if not counts:
@@ -43,14 +44,16 @@ def reconcile(console: Console) -> int:
     return 1 if counts["failed"] else 0
 
 
-async def _reconcile(shared: Path, console: Console) -> Counter[str]:
+async def _reconcile(shared: Path, files: ClusterFiles, console: Console) -> Counter[str]:
     counts: Counter[str] = Counter()
-    await asyncio.to_thread(index_older_runs, shared)
+    await asyncio.to_thread(index_older_runs, shared, files)
     async with get_client() as client:
         pools = await _pool_ids(client)
         found = await asyncio.to_thread(
             # Those of another server's pools are not for this one to judge.
-            lambda: list(orphans(shared, lambda _, run: run.get("work_pool_id") in {None, *pools}))
+            lambda: list(
+                orphans(shared, files, lambda _, run: run.get("work_pool_id") in {None, *pools})
+            )
         )
         keeper = Keeper(client)
         jobs: list[TrackedJob] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -86,8 +86,12 @@ def init(
     output: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     yes: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
+    host: str | None = None,
+    transport: Literal["openssh", "paramiko"] = "openssh",
+    user: str | None = None,
+    master: Literal["reuse", "manage"] = "manage",
 ) -> None:
-    """Draft a profile from what the scheduler of this machine says; run it on a login node.
+    """Draft a profile from what the scheduler says on a login node: this machine, or --host.
 
     Parameters
     ----------
@@ -99,9 +103,20 @@ def init(
         Ask nothing and take what is suggested, as without a terminal.
     force
         Replace a file that exists.
+    host
+        A login host to ask over SSH: a name, or an alias of your SSH configuration.
+    transport
+        How: 'openssh', the system's ssh; 'paramiko', SSH within this process.
+    user
+        Login name there. Default: as your SSH configuration says.
+    master
+        Of openssh: 'reuse' only uses the connection that you have opened (ssh -fNM), for sites with
+        a second factor.
     """
     from rich.console import Console
 
     from hpc_bridge.cli.site_init import init_site
+    from hpc_bridge.transports.login import LOCAL, Login
 
-    init_site(name, output, yes=yes, force=force, console=Console(stderr=True))
+    login = LOCAL if host is None else Login(transport, host, user, master)
+    init_site(name, output, yes=yes, force=force, console=Console(stderr=True), login=login)

@@ -4,53 +4,66 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.prompt import Confirm, Prompt
 
 from hpc_bridge.errors import SiteError
-from hpc_bridge.schedulers.base import Answer
-from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.sites.draft import draft_slurm, site_name
 from hpc_bridge.sites.draft_text import draft_text
 from hpc_bridge.sites.facts import SlurmFacts, ask_slurm
+from hpc_bridge.sites.files import user_part_file
+from hpc_bridge.sites.login import host_of, is_one_of
+from hpc_bridge.sites.login_node import LoginNode, login_node, this_machine
 from hpc_bridge.sites.profile import NAME_PATTERN
-from hpc_bridge.sites.surroundings import Surroundings, look_around
-from hpc_bridge.transports.local import LocalTransport
-
-_COMMAND_SECONDS = 60.0
+from hpc_bridge.sites.surroundings import Surroundings
+from hpc_bridge.transports.login import LOCAL, Login
 
 
 def init_site(
-    name: str | None, output: Path | None, *, yes: bool, force: bool, console: Console
+    name: str | None,
+    output: Path | None,
+    *,
+    yes: bool,
+    force: bool,
+    console: Console,
+    login: Login = LOCAL,
 ) -> None:
-    """Ask the scheduler of this machine, then the person, and write the file.
+    """Ask the scheduler of this machine, or of a login host, then the person; write the file.
 
     ``output`` is a file, which names the site where nothing else does, a folder, or ``-`` for
-    standard output. Raises SiteError where there is no
-    scheduler or the file cannot be written, CommandError when Slurm does not answer.
+    standard output. Raises SiteError where there is no scheduler or the file cannot be written,
+    CommandError when Slurm does not answer or the login host is not reached.
     """
-    _check_scheduler()
     if name is not None:
         _check_name(name)
     name = name or _name_of_file(output)
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    # A login may ask for a password, which goes with no spinner.
+    node = this_machine() if login == LOCAL else login_node(login)
+    _check_scheduler(node)
     with console.status("asking Slurm what it has ..."):
-        facts = ask_slurm(_ask)
-    around = look_around()
+        facts = ask_slurm(node.ask)
     for what, why in facts.refused.items():
         text = f"not known: {what} ({why})"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     try:
-        answers = _answers(name, facts, around, console) if asks else {}
+        answers = _answers(name, facts, node.around, console) if asks else {}
     except EOFError:
         raise SiteError("nothing is written without answers; --yes asks nothing") from None
     chosen = answers.pop("name", None) or name or site_name(facts.cluster)
-    text = draft_text(draft_slurm(facts, around, name=chosen, **answers))
+    draft = draft_slurm(
+        facts,
+        node.around,
+        name=chosen,
+        login=_login_part(node),
+        commands=node.only_in_login_shells,
+        **answers,
+    )
+    text = draft_text(draft)
     if output == Path("-"):
         sys.stdout.write(text)
         return
@@ -69,20 +82,51 @@ def init_site(
         highlight=False,
         soft_wrap=True,
     )
+    if own := _own_part(login):
+        console.print(
+            f"You reached it by what is yours alone: write {' and '.join(own)} into"
+            f" {user_part_file(chosen)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _check_scheduler() -> None:
-    if shutil.which("scontrol"):
+def _own_part(login: Login) -> list[str]:
+    """What of the way to the login host no profile says."""
+    if login == LOCAL:
+        return []
+    alias = [] if login.host == host_of(login) else [f"'host: {login.host}'"]
+    return alias + ([f"'user: {login.user}'"] if login.user else [])
+
+
+def _login_part(node: LoginNode) -> dict[str, Any]:
+    """Others may have no such alias in their SSH configuration, nor the same name there."""
+    if node.login == LOCAL:
+        return {}
+    host = host_of(node.login)
+    part = {"transport": node.login.transport, "host": host, "master": node.login.master}
+    return part if is_one_of(node.around.host, [host]) else {**part, "machines": [node.around.host]}
+
+
+def _check_scheduler(node: LoginNode) -> None:
+    if "scontrol" in node.programs:
         return
-    if shutil.which("qstat") and not shutil.which("sbatch"):
+    if "qstat" in node.programs and "sbatch" not in node.programs:
         raise SiteError(
             "this looks like a PBS cluster (qstat is on PATH, Slurm's commands are not). A profile"
             " for it cannot be drafted yet: that comes with the pbs scheduler. Write one by hand,"
             " from the examples of 'hpc-bridge site list'."
         )
+    missing = "no scheduler's commands are on PATH {} (neither Slurm's scontrol nor PBS's qstat). "
+    if node.login != LOCAL:
+        raise SiteError(
+            f"{missing.format(f'on {node.login}, in a login shell of bash')}Is it a login node of"
+            " the cluster?"
+        )
     raise SiteError(
-        "no scheduler's commands are on PATH here (neither Slurm's scontrol nor PBS's qstat). Run"
-        " this on a login node of the cluster, after 'module load slurm' where that is needed."
+        f"{missing.format('here')}Run this on a login node of the cluster, after 'module load"
+        " slurm' where that is needed, or name one: --host."
     )
 
 
@@ -98,13 +142,6 @@ def _name_of_file(output: Path | None) -> str | None:
     if output is None or output.suffix != ".yaml" or output.is_dir():
         return None
     return output.stem if re.fullmatch(NAME_PATTERN, output.stem) else None
-
-
-def _ask(command: Sequence[str]) -> Answer:
-    done = LocalTransport().run(
-        command, timeout=_COMMAND_SECONDS, unset=SlurmScheduler.leaked_variables
-    )
-    return Answer(tuple(command), done.exit_code, done.stdout, done.stderr)
 
 
 def _answers(

@@ -12,6 +12,7 @@ from hpc_bridge.cli.server_access import ask
 from hpc_bridge.errors import ServerUnreachable, SiteError
 from hpc_bridge.sites.acceptance import accept, change, executed_text, is_accepted
 from hpc_bridge.sites.files import load_site, place_of, user_part_file
+from hpc_bridge.sites.login import reached
 from hpc_bridge.sites.site import Site
 
 _PATIENCE_SECONDS = 5.0
@@ -26,11 +27,17 @@ def show_site(name: str, *, as_json: bool) -> None:
     own = site.user.model_dump(mode="json", exclude_none=True)
     part = str(user_part_file(site.name))
     if as_json:
-        about = {"source": site.source, "published": published, "user_file": part if own else None}
+        about = {
+            "source": site.source,
+            "published": published,
+            "user_file": part if own else None,
+            "reached": reached(site.profile, site.user),
+        }
         sys.stdout.write(json.dumps({**about, "profile": profile, "user_part": own}) + "\n")
         return
     sys.stdout.write("".join(_shown(site, profile)))
     sys.stdout.write("".join(_own_part(own, part)))
+    sys.stdout.write(f"# from here: {reached(site.profile, site.user)}\n")
     text = executed_text(site.profile)
     if published and not is_accepted(site.name, site.source, text):
         sys.stderr.write(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hpc_bridge.errors import SiteError
 from hpc_bridge.sites.files import check_name, read_profile
+from hpc_bridge.sites.login import reached
 from hpc_bridge.sites.template_check import template_file
 from hpc_bridge.sites.trust import distrust
+from hpc_bridge.sites.user_part import UserPart
 
 
 def validate_profile(path: Path) -> int:
@@ -29,6 +31,7 @@ def validate_profile(path: Path) -> int:
     sys.stdout.write(
         f"{path} is valid: site {profile.name!r}, {profile.scheduler.type},"
         f" {count} partition{'' if count == 1 else 's'}\n"
+        f"from here: {reached(profile, UserPart())}\n"
     )
     return 0
 

@@ -10,13 +10,14 @@ import prefect
 from prefect.settings import get_current_settings
 
 from hpc_bridge import __version__, load
-from hpc_bridge.doctor import directory, node, scheduler, server
+from hpc_bridge.doctor import directory, node, scheduler, server, transport
 from hpc_bridge.doctor.findings import Examination, Verdict, green, one_line, red, skipped
 from hpc_bridge.doctor.probe import Answers, ask_node
 from hpc_bridge.doctor.profile import check_profile
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.doctor.trial import try_flow
-from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.errors import InvalidJobSpec, SettingsError
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.workers.submission import credentials
 
 NO_JOB = "--no-job"
@@ -32,15 +33,19 @@ def examine(
         "site profile",
         lambda: check_profile(subject, site, has_server=has_server),
     )
-    if has_server:
-        examination.step(
-            "job-variables", "job variables", lambda: _job_variables(subject), needs=["profile"]
-        )
-    else:
-        examination.step(
-            "job-variables", "job variables", lambda: _own_variables(subject), needs=["profile"]
-        )
-    examination.step("transport", "transport", lambda: _transport(subject), needs=["job-variables"])
+    examination.step(
+        "transport",
+        "transport",
+        lambda: transport.check_transport(subject),
+        needs=["profile"],
+        may_ask=True,
+    )
+    examination.step(
+        "job-variables",
+        "job variables",
+        lambda: _job_variables(subject) if has_server else _own_variables(subject),
+        needs=["transport"],  # which is asked for the account's groups
+    )
     _examine_cluster(examination, subject)
     _examine_node(examination, subject, wait, with_jobs=with_jobs)
     examination.step(
@@ -49,7 +54,7 @@ def examine(
         lambda: try_flow(subject, wait) if with_jobs else skipped(NO_JOB),
         needs=["server", "node", "shared", "environment", "python", "server-from-node"],
     )
-    examination.step("load", "load, last hour", lambda: _load(subject), needs=["transport"])
+    examination.step("load", "load, last hour", lambda: _load(subject), needs=["job-variables"])
 
 
 def _job_variables(subject: Subject) -> Verdict:
@@ -69,7 +74,7 @@ def _own_variables(subject: Subject) -> Verdict:
 def _allowed(subject: Subject, message: str) -> Verdict:
     """Whether the site takes a job that asks for next to nothing."""
     try:
-        subject.configuration.check_limits()
+        subject.configuration.check_limits(asks=True)
     except InvalidJobSpec as error:
         return red(
             one_line(error),
@@ -83,20 +88,12 @@ def _allowed(subject: Subject, message: str) -> Verdict:
 def _load(subject: Subject) -> Verdict:
     """What this user's processes on this machine have asked of the scheduler; never red."""
     counts = load.recent(place=subject.connection.place)
-    logins = counts.pop(load.LOGIN)
+    logins = f"{counts.pop(load.LOGIN)} logins over SSH"
+    if subject.login != LOCAL:
+        logins = f"logins to {subject.login.host}: {transport.recent_logins(subject.login)}"
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()) if count)
     total = f"{sum(counts.values())} commands of the scheduler"
-    return green(f"{total}{f' ({kinds})' if kinds else ''}, {logins} logins over SSH")
-
-
-def _transport(subject: Subject) -> Verdict:
-    login = subject.profile.login if subject.profile else None
-    if login is not None and login.transport != "local":
-        return skipped(
-            f"the profile says {login.transport}, and this version runs commands on this machine"
-            f" only: run hpc-bridge on {login.host}"
-        )
-    return green(f"commands run on this machine, {platform.node()}, as {subject.cluster.user}")
+    return green(f"{total}{f' ({kinds})' if kinds else ''}, {logins}")
 
 
 def _examine_cluster(examination: Examination, subject: Subject) -> None:
@@ -108,7 +105,7 @@ def _examine_cluster(examination: Examination, subject: Subject) -> None:
 
         examination.step(name, title, checked, needs=[needs])
 
-    of_slurm("commands", "scheduler commands", scheduler.check_commands, "transport")
+    of_slurm("commands", "scheduler commands", scheduler.check_commands, "job-variables")
     of_slurm("controller", "scheduler answers", scheduler.check_controller, "commands")
     of_slurm("accounting", "accounting answers", scheduler.check_accounting, "commands")
     of_slurm("submission", "may submit", scheduler.check_submission, "controller")
@@ -117,7 +114,7 @@ def _examine_cluster(examination: Examination, subject: Subject) -> None:
     )
     examination.step(
         "shared-directory",
-        "shared directory, here",
+        f"shared directory, {subject.here}",
         lambda: directory.check_directory(subject),
         needs=["job-variables"],
     )
@@ -138,9 +135,13 @@ def _examine_node(
     def address() -> Verdict:
         where = subject.where_to_set("network.api_url", "HPC_BRIDGE_API_URL")
         settings = get_current_settings()
-        known = settings.api.url or ""
+        known = node.Known(settings.api.url or "", is_elsewhere=subject.login != LOCAL)
+        try:
+            url = subject.api_url
+        except SettingsError as error:
+            return red(one_line(error), node.how_to_reach(known, where, answers.node))
         if not with_jobs:
-            return node.judge_address(subject.api_url, subject.scheduler_name, known, where)
+            return node.judge_address(url, subject.scheduler_name, known, where)
         return node.judge_server(answers, credentials(settings), known, where)
 
     def python() -> Verdict:
@@ -151,7 +152,14 @@ def _examine_node(
             "cloudpickle": cloudpickle.__version__,
         }
         ours = node.Versions(platform.python_version(), packages)
-        return node.judge_python(answers, subject.configuration.interpreter, ours, where)
+        account = None
+        if subject.login != LOCAL:
+            account = node.There(str(subject.login.host), subject.files.account().home)
+        try:
+            asked = subject.configuration.interpreter
+        except SettingsError as error:
+            return red(one_line(error), node.environment_advice(answers.node, ours, where, account))
+        return node.judge_python(answers, asked, ours, where, account)
 
     def containers() -> Verdict:
         runtime = subject.profile.containers.runtime if subject.profile else None

@@ -110,6 +110,7 @@ class Examination:
         tell: Callable[[Finding], None],
         begin: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``begin`` is told the title of what begins; an empty one leaves the terminal alone."""
         self.findings: list[Finding] = []
         self._tell = tell
         self._begin = begin
@@ -117,15 +118,24 @@ class Examination:
         """Steps that cannot be built on, each with the title of the one that began it."""
 
     def step(
-        self, name: str, title: str, check: Callable[[], Verdict], *, needs: Sequence[str] = ()
+        self,
+        name: str,
+        title: str,
+        check: Callable[[], Verdict],
+        *,
+        needs: Sequence[str] = (),
+        may_ask: bool = False,
     ) -> bool:
-        """Run a check; returns whether what needs it can be examined."""
+        """Run a check; returns whether what needs it can be examined.
+
+        ``may_ask``: it may ask on the terminal, for a password perhaps.
+        """
         missing = [self._blocking[need] for need in needs if need in self._blocking]
         started = time.monotonic()
         if missing:
             verdict = skipped(f"{_NEEDS}{missing[0]}")
         else:
-            self._begin(title)
+            self._begin("" if may_ask else title)
             try:
                 verdict = check()
             except HPCBridgeError as error:

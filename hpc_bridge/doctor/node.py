@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,6 +13,7 @@ from hpc_bridge.doctor.probe import NO_OUTPUT_FILE, Answers
 from hpc_bridge.doctor.server import CREDENTIALS
 from hpc_bridge.jobs import JobState
 from hpc_bridge.jobs.reasons import Clears
+from hpc_bridge.sites.login import is_this_machine
 from hpc_bridge.workers.submission import is_loopback
 
 SLOW_SECONDS = 5.0
@@ -64,18 +65,19 @@ def judge_shared(answers: Answers, path: str, where: str) -> Verdict:
         return green(message)
     if answers.started:
         return red(
-            f"{node} does not see within 10 s what is written to {path} here, only the other way",
+            f"{node} does not see within 10 s what the login side writes to {path}, only the other"
+            " way",
             advice,
         )
     if answers.exit_record is not None:
-        return green(f"what {node} writes to {path} is seen here")
+        return green(f"what {node} writes to {path} is seen on the login side")
     status = answers.status
     if status is not None and status.signal == NO_OUTPUT_FILE:
         return red(f"{node} does not have {path}: the job's output could not be opened", advice)
     ended = f"ended {status.scheduler_state}" if status else "is gone"
     return red(
-        f"nothing that the job wrote to {path} is seen here, although it {ended} on {node}: the"
-        " folder is not shared",
+        f"nothing that the job wrote to {path} is seen on the login side, although it {ended} on"
+        f" {node}: the folder is not shared",
         advice,
     )
 
@@ -119,10 +121,23 @@ class Versions:
         return _parts(self.python, 2)
 
 
-def judge_python(answers: Answers, asked: str, ours: Versions, where: str) -> Verdict:
-    """Whether the node's Python can run flows that were packed here."""
+@dataclass(frozen=True, slots=True)
+class There:
+    """The login side of a cluster that is reached over SSH."""
+
+    host: str
+    home: str
+
+
+def judge_python(
+    answers: Answers, asked: str, ours: Versions, where: str, there: There | None = None
+) -> Verdict:
+    """Whether the node's Python can run flows that were packed here.
+
+    ``there``: the login side, when that is not this machine.
+    """
     node = answers.node
-    advice = _python_advice(answers, ours, where)
+    advice = _python_advice(answers, ours, where, there)
     if "python" not in answers.said:
         return red(f"there is no Python at {asked} on {node}", advice)
     found = answers.python
@@ -130,22 +145,35 @@ def judge_python(answers: Answers, asked: str, ours: Versions, where: str) -> Ve
     if found is None:
         words = (answers.python_error.splitlines() or [version])[-1]
         return red(f"{asked} does not run on {node}: {words}", advice)
-    return _judge_versions(found, node, ours, advice)
+    return _judge_versions(found, node, ours, advice, there)
 
 
-def _python_advice(answers: Answers, ours: Versions, where: str) -> str:
+def _python_advice(answers: Answers, ours: Versions, where: str, there: There | None) -> str:
     """This side's own interpreter, when the node has it too; else how to make one that it has."""
     if own := answers.said.get("own_python"):
         return f"set {where} to {own}, which {answers.node} has too: export HPC_BRIDGE_PYTHON={own}"
+    return environment_advice(answers.node, ours, where, there)
+
+
+def environment_advice(node: str, ours: Versions, where: str, there: There | None) -> str:
+    """How to make an environment for jobs."""
+    # The shell of another machine would put in another home for ~.
+    folder = f"{there.home if there else '~'}/hpc-bridge-env"
     return (
-        f"make an environment with Python {ours.minor} on a file system that {answers.node} sees:"
-        f" python{ours.minor} -m venv ~/hpc-bridge-env && ~/hpc-bridge-env/bin/pip install"
-        f" hpc-bridge=={ours.packages['hpc_bridge']}; then set {where} to it:"
-        " export HPC_BRIDGE_PYTHON=~/hpc-bridge-env"
+        f"make an environment with Python {ours.minor} on a file system that {node} sees;"
+        f" {_run(there)}: python{ours.minor} -m venv {folder} && {folder}/bin/pip install"
+        f" hpc-bridge=={ours.packages['hpc_bridge']}; then{' here' if there else ''} set {where}"
+        f" to it: export HPC_BRIDGE_PYTHON={folder}"
     )
 
 
-def _judge_versions(found: Mapping[str, Any], node: str, ours: Versions, advice: str) -> Verdict:
+def _run(there: There | None) -> str:
+    return f"run on {there.host}" if there else "run"
+
+
+def _judge_versions(
+    found: Mapping[str, Any], node: str, ours: Versions, advice: str, there: There | None
+) -> Verdict:
     packages, executable = found["packages"], found["executable"]
     it = f"{executable} on {node}"
     if _parts(found["version"], 2) != ours.minor:
@@ -160,15 +188,16 @@ def _judge_versions(found: Mapping[str, Any], node: str, ours: Versions, advice:
         return red(
             f"{it} (Python {found['version']}) has no {missing[0]}:"
             f" {found['errors'].get(missing[0], '')}",
-            f"run: {install}; or {advice}",
+            f"{_run(there)}: {install}; or {advice}",
         )
     for name, parts in (("prefect", 2), ("cloudpickle", 1), ("hpc_bridge", 3)):
-        there, here = packages[name], ours.packages[name]
-        if _parts(there, parts) != _parts(here, parts):
-            message = f"{it} has {name} {there}, and here is {here}"
+        installed, own = packages[name], ours.packages[name]
+        if _parts(installed, parts) != _parts(own, parts):
+            message = f"{it} has {name} {installed}, and here is {own}"
             distribution = name.replace("_", "-")
-            advise = f"{executable} -m pip install {distribution}=={here}"
-            return (yellow if name == "hpc_bridge" else red)(message, f"run: {advise}")
+            advise = f"{executable} -m pip install {distribution}=={own}"
+            judge = yellow if name == "hpc_bridge" else red
+            return judge(message, f"{_run(there)}: {advise}")
     message = (
         f"{it}: Python {found['version']}, hpc-bridge {packages['hpc_bridge']}, Prefect"
         f" {packages['prefect']}, imported in {found['import_seconds']:.1f} s"
@@ -178,13 +207,41 @@ def _judge_versions(found: Mapping[str, Any], node: str, ours: Versions, advice:
     return green(message)
 
 
-def judge_server(
-    answers: Answers, environment: Mapping[str, str], known: str, where: str
-) -> Verdict:
-    """Whether the server lets a job in at the address that the job is given.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The server's address that works on this machine."""
 
-    ``known`` is the address that works here.
-    """
+    url: str
+    is_elsewhere: bool = False
+    """Whether the cluster is reached over SSH, and so in another network, perhaps."""
+
+    @property
+    def may_work(self) -> bool:
+        """Whether it is worth trying on a node; an address of this machine alone is not."""
+        host = urlsplit(self.url).hostname or ""
+        own = self.is_elsewhere and is_this_machine([host])
+        return bool(host) and not is_loopback(self.url) and not own
+
+
+def how_to_reach(known: Known, where: str, node: str) -> str:
+    """What to do when nodes have no address of the server that works."""
+    if known.may_work:
+        return (
+            f"set {where} to {known.url}, which works here: export HPC_BRIDGE_API_URL={known.url}"
+        )
+    if known.is_elsewhere:
+        return (
+            f"set {where} to an address of the server that {node} reaches; one that runs on this"
+            " machine alone is of no use there: run it where both reach it, on a service or login"
+            " host of the site perhaps"
+        )
+    return f"set {where} to an address of the server that {node} reaches"
+
+
+def judge_server(
+    answers: Answers, environment: Mapping[str, str], known: Known, where: str
+) -> Verdict:
+    """Whether the server lets a job in at the address that the job is given."""
     answer, node = answers.server, answers.node
     if answer is None:
         return skipped(f"needs a Python on {node} that can ask")
@@ -200,10 +257,7 @@ def judge_server(
     if is_loopback(url):
         return _loopback(url, node, known, where)
     words = answer["words"] or f"HTTP {answer['status']}"
-    if known != url and not is_loopback(known):
-        advice = f"set {where} to {known}, which works here: export HPC_BRIDGE_API_URL={known}"
-    else:
-        advice = f"set {where} to an address of the server that {node} reaches"
+    advice = how_to_reach(replace(known, url="") if known.url == url else known, where, node)
     extra = {
         "refused": "; the server must listen there: prefect server start --host 0.0.0.0",
         "unknown-host": f"; an IP address in the place of {urlsplit(url).hostname!r}, perhaps",
@@ -214,17 +268,17 @@ def judge_server(
     return red(f"{node} does not reach {url}: {words}", advice + extra)
 
 
-def judge_address(url: str, scheduler: str, known: str, where: str) -> Verdict:
+def judge_address(url: str, scheduler: str, known: Known, where: str) -> Verdict:
     """What the address alone says, without a job."""
     if is_loopback(url) and scheduler != "local":
         return _loopback(url, "a compute node", known, where)
     return skipped("--no-job")
 
 
-def _loopback(url: str, node: str, known: str, where: str) -> Verdict:
+def _loopback(url: str, node: str, known: Known, where: str) -> Verdict:
     message = f"on {node}, {url} is {node} itself (loopback), not the server"
-    if not is_loopback(known):
-        return red(message, f"set {where} to {known}: export HPC_BRIDGE_API_URL={known}")
+    if known.may_work or known.is_elsewhere:
+        return red(message, how_to_reach(known, where, node))
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     usable = urlunsplit(parts._replace(netloc=f"{socket.getfqdn()}{port}"))

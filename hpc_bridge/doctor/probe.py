@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpc_bridge.cluster import Cluster
 from hpc_bridge.doctor.subject import Subject
-from hpc_bridge.errors import HPCBridgeError
-from hpc_bridge.files import write_private
+from hpc_bridge.errors import (
+    CommandError,
+    CommandTimeout,
+    HPCBridgeError,
+    SettingsError,
+    Unreachable,
+)
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.reasons import QueueReason
 from hpc_bridge.journal import (
@@ -31,12 +34,18 @@ from hpc_bridge.journal import (
     new_submission_id,
     prepare_shared_directory,
 )
-from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.node.records import EXIT_RECORD, ExitRecord
 from hpc_bridge.script import quote
+from hpc_bridge.storage.cluster_files import ClusterFiles, Part
+from hpc_bridge.transports.base import Files
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.workers.submission import node_environment
 
+T = TypeVar("T")
+
 _HERE = Path(__file__).parent
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS, _REMOTE_LOOK_SECONDS = 0.1, 1.0
+_WRITE_SECONDS = 60.0
 _RUN_SECONDS = 90.0
 # A job whose end the scheduler knows may have written what the login side does not see yet.
 _GRACE_SECONDS = 15.0
@@ -82,48 +91,72 @@ def ask_node(subject: Subject, wait: float) -> Answers:
 
     Leaves neither job nor files behind, also on Ctrl-C. Raises what submitting raises.
     """
-    configuration = subject.configuration
-    name = new_submission_id()
-    with _run_directory(prepare_shared_directory(configuration.shared), name) as folder:
-        images = subject.profile.containers.images if subject.profile else ()
-        runtime = (subject.profile.containers.runtime if subject.profile else None) or ""
-        questions = {
-            "python": configuration.interpreter,
-            "own_python": sys.executable,
-            "runtime": runtime,
-        }
-        lines = "".join(f"{key}={quote(value)}\n" for key, value in questions.items())
-        paths = [f"{image.path}\n" for image in images if image.path.startswith("/")]
-        (folder / "questions").write_text(lines)
-        (folder / "images").write_text("".join(paths))
-        write_private(folder / "env", environment_file(node_environment(configuration)))
-        for file in ("on_node.sh", "on_node.py"):
-            shutil.copyfile(_HERE / file, folder / file)
-        (folder / "on_node.sh").chmod(0o700)
-        script = subject.script(name, python=str(folder / "on_node.sh"))
-        return _Probe(subject.cluster, folder).run(script, wait)
+    name, files = new_submission_id(), subject.files
+    shared = prepare_shared_directory(subject.configuration.shared, files)
+    with _run_directory(files, shared, name) as run:
+        start = str(run.path / "on_node.sh")
+        done = subject.cluster.transport.run(
+            ["chmod", "700", start],
+            timeout=_WRITE_SECONDS,
+            files=Files(str(run.path), _questions(subject)),
+        )
+        if done.exit_code != 0:
+            raise CommandError(f"{start} cannot be made executable: {done.stderr.strip()}")
+        return _Probe(subject.cluster, run).run(subject.script(name, python=start), wait)
+
+
+def _questions(subject: Subject) -> dict[str, bytes]:
+    """The files that the job reads and runs."""
+    images = subject.profile.containers.images if subject.profile else ()
+    questions = {
+        "python": _told(lambda: subject.configuration.interpreter) or "",
+        "own_python": sys.executable if subject.login == LOCAL else "",
+        "runtime": (subject.profile.containers.runtime if subject.profile else None) or "",
+    }
+    lines = "".join(f"{key}={quote(value)}\n" for key, value in questions.items())
+    paths = [f"{image.path}\n" for image in images if image.path.startswith("/")]
+    variables = _told(lambda: node_environment(subject.configuration)) or {}
+    return {
+        "questions": lines.encode(),
+        "images": "".join(paths).encode(),
+        "env": environment_file(variables),
+        **{file: (_HERE / file).read_bytes() for file in ("on_node.sh", "on_node.py")},
+    }
+
+
+def _told(ask: Callable[[], T]) -> T | None:
+    """None for a setting that is missing, which is red in the step that it belongs to."""
+    try:
+        return ask()
+    except SettingsError:
+        return None
 
 
 @contextlib.contextmanager
-def _run_directory(shared: Path, name: str) -> Iterator[Path]:
+def _run_directory(files: ClusterFiles, shared: Path, name: str) -> Iterator[RunDirectory]:
     """Without the mark of a live submission, so that no worker looks after it."""
-    folder = shared / "runs" / name
-    folder.mkdir(mode=0o700)
+    run = RunDirectory(shared / "runs" / name, files)
     try:
-        yield folder
+        yield run
     finally:
         for _ in range(3):  # the job's last words may come in between
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
+            with contextlib.suppress(OSError, CommandError):
+                files.remove_trees(run.path)
+                if files.listings([run.path])[0] is None:
+                    break
             time.sleep(_LOOK_SECONDS)
 
 
 class _Probe:
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, run: RunDirectory) -> None:
         self._cluster = cluster
-        self._folder = folder
+        self._files = run.files
+        self._folder = run.path
+        self._run = run
+        self._look_every = _LOOK_SECONDS if run.files.is_here else _REMOTE_LOOK_SECONDS
         self._answers = Answers()
+        self._ended = False
+        """Whether the job has left its exit record."""
         self._ask_every = 2.0
         self._asked = 0.0
         self._pinged: float | None = None
@@ -145,11 +178,13 @@ class _Probe:
         answers = self._answers
         deadline, over = submitted + wait, None
         while True:
-            self._look()
+            was_started = answers.started
+            with contextlib.suppress(CommandTimeout, Unreachable):  # looks again
+                self._look()
             now = time.monotonic()
-            if not answers.started:
+            if not was_started:
                 answers.waited = now - submitted
-            if answers.finished or answers.exit_record is not None:
+            if answers.finished or self._ended:
                 return
             if now - self._asked >= self._ask_every:
                 self._ask(job, since)
@@ -163,21 +198,20 @@ class _Probe:
                 running = answers.started or (status is not None and not status.state.is_waiting)
                 if not running or now > deadline + _RUN_SECONDS:
                     return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(self._look_every)
 
     def _look(self) -> None:
         """Listing asks the file server; opening a file that was not there may not, for a while."""
         answers = self._answers
-        names = set(os.listdir(self._folder))  # noqa: PTH208  names alone; NFS lists anew
+        names = self._files.listing(self._folder, depth=3)
         if "started" in names and not answers.started:
             answers.started = True
-            write_private(self._folder / "ping", secrets.token_hex(8).encode())
+            self._files.write(self._folder / "ping", secrets.token_hex(8).encode())
             self._pinged = time.monotonic()
         if "pong" in names and self._pinged is not None and answers.round_trip is None:
             answers.round_trip = time.monotonic() - self._pinged
         answers.finished = "answers" in names
-        with contextlib.suppress(OSError, ValueError):
-            answers.exit_record = self._run_of().exit_record()
+        self._ended = any(name.endswith(f"/{EXIT_RECORD}") for name in names)
 
     def _ask(self, job: JobId, since: datetime) -> None:
         """A scheduler that does not answer now is asked again."""
@@ -193,7 +227,7 @@ class _Probe:
     def _cancel(self, job: JobId | None) -> None:
         """Whatever happens, it does not stay in the queue; once more by its name when unknown."""
         status = self._answers.status
-        if self._answers.exit_record or (status is not None and status.state.is_terminal):
+        if self._ended or (status is not None and status.state.is_terminal):
             return
         with contextlib.suppress(HPCBridgeError):
             if self._answers.finished and self._says_its_end():
@@ -206,36 +240,37 @@ class _Probe:
         """The exit record comes a moment after the answers."""
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         while time.monotonic() < deadline:
-            if self._run_of().exit_record() is not None:
+            self._look()
+            if self._ended:
                 return True
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(self._look_every)
         return False
 
-    def _run_of(self) -> RunDirectory:
-        return RunDirectory(self._folder)
-
     def _read(self) -> None:
-        answers, folder = self._answers, self._folder
-        answers.exit_record = self._run_of().exit_record()
-        answers.finished = (folder / "answers").exists()
-        answers.output = self._run_of().output_tail(5)
-        with contextlib.suppress(OSError):
-            name = "answers" if answers.finished else "answers.new"
-            for line in (folder / name).read_text(errors="replace").splitlines():
-                key, _, value = line.partition("=")
-                if key == "missing_image":
-                    answers.missing_images.append(value)
-                else:
-                    answers.said[key] = value
-        with contextlib.suppress(OSError):
-            answers.python_error = (folder / "python.err").read_text(errors="replace").strip()
-        answers.python = _json(folder / "python.json")
-        answers.server = _json(folder / "server.json")
+        answers = self._answers
+        answers.exit_record = self._run.exit_record()
+        answers.output = self._run.output_tail(5)
+        names = ("answers", "answers.new", "python.err", "python.json", "server.json")
+        parts = self._files.parts([Part(self._folder / name) for name in names])
+        whole, unfinished, error, python, server = parts
+        answers.finished = whole is not None
+        for line in _text(whole or unfinished).splitlines():
+            key, _, value = line.partition("=")
+            if key == "missing_image":
+                answers.missing_images.append(value)
+            else:
+                answers.said[key] = value
+        answers.python_error = _text(error).strip()
+        answers.python, answers.server = _json(python), _json(server)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _text(content: bytes | None) -> str:
+    return (content or b"").decode(errors="replace")
+
+
+def _json(content: bytes | None) -> dict[str, Any] | None:
     try:
-        read: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        read: dict[str, Any] = json.loads(content or b"")
+    except ValueError:
         return None
     return read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hpc_bridge.schedulers.base import Queue
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.transports.base import Completed, Transport
+from hpc_bridge.transports.login import LOCAL
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 OLDEST = (22, 5)
@@ -58,6 +58,12 @@ class SlurmCommands:
         unset = self.scheduler.leaked_variables
         return self.transport.run(argv, stdin=stdin, timeout=_SECONDS, unset=unset)
 
+    def folder_with(self, name: str) -> str | None:
+        """One of the usual folders that has the command although PATH does not name it."""
+        look = 'for f; do [ -x "$f/$0" ] && echo "$f" && break; done'
+        found = self.transport.run(["sh", "-c", look, name, *_USUAL_FOLDERS], timeout=_SECONDS)
+        return found.stdout.strip() or None
+
     def words(self, name: str) -> Sequence[str]:
         """The command or the wrapper that the profile names for it."""
         return self.scheduler.commands.argv(name)
@@ -72,8 +78,11 @@ def check_commands(subject: Subject) -> Verdict:
             answers[name] = commands.run(name, "--version")
         except CommandError as error:
             answers[name] = Completed(error.exit_code or 1, "", str(error))
+    missing = [name for name, answer in answers.items() if answer.exit_code in (126, 127)]
+    if missing:
+        return judge_missing(missing, commands, subject)
     asked = subject.profile.scheduler.version if subject.profile else None
-    return judge_commands(answers, commands.words, asked, subject.where_to_set)
+    return judge_commands(answers, commands.words, asked)
 
 
 def wanted(subject: Subject) -> list[str]:
@@ -86,12 +95,8 @@ def judge_commands(
     answers: Mapping[str, Completed],
     words: Callable[[str], Sequence[str]],
     profiled: str | None,
-    where_to_set: Callable[[str, str], str],
 ) -> Verdict:
-    """The verdict on the answers of each command to ``--version``."""
-    missing = [name for name, answer in answers.items() if answer.exit_code in (126, 127)]
-    if missing:
-        return _missing(missing, words, where_to_set)
+    """The verdict on the answers of each command, which are all there, to ``--version``."""
     for name, answer in answers.items():
         if answer.exit_code != 0 or not _VERSION.search(answer.stdout):
             said = (answer.stderr or answer.stdout).strip() or f"exit code {answer.exit_code}"
@@ -119,29 +124,39 @@ def judge_commands(
     return green(message)
 
 
-def _missing(
-    missing: Sequence[str],
-    words: Callable[[str], Sequence[str]],
-    where_to_set: Callable[[str, str], str],
-) -> Verdict:
+def judge_missing(missing: Sequence[str], commands: SlurmCommands, subject: Subject) -> Verdict:
+    """The verdict on commands that are not there, with the folder that may have them."""
     command = missing[0]
-    named = words(command)[0]
-    names = ", ".join(" ".join(words(name)) for name in missing)
+    named = commands.words(command)[0]
+    names = ", ".join(" ".join(commands.words(name)) for name in missing)
     if "/" in named:
         return red(
-            f"{names}: there is no such command here",
+            f"{names}: there is no such command {subject.here}",
             f"correct scheduler.commands.{command} in the profile; 'command -v {command}' says"
             " where it is on a login node",
         )
-    found = next((f for f in _USUAL_FOLDERS if shutil.which(command, path=f)), None)
-    if found:
+    found = commands.folder_with(command)
+    host = subject.login.host
+    if subject.login != LOCAL:
+        # What a login shell or a module sets does not count for a command over SSH.
+        brings = f"export PATH=$PATH:{found}" if found else "what brings Slurm's commands to PATH"
+        advice = (
+            f"write {brings} into a start-up file on {host} that also commands over SSH read"
+            f" (~/.bashrc, before any test for a terminal); `ssh {host} command -v {command}` tries"
+            " it"
+        )
+    elif found:
         advice = f"export PATH=$PATH:{found}"
     else:
         advice = (
             "run this on a login node, or load the module that brings Slurm's commands (module"
             " avail slurm)"
         )
-    return red(f"not on PATH: {names}", where_to_set(f"scheduler.commands.{command}", advice))
+    where = "" if subject.login == LOCAL else f" on {host}"
+    return red(
+        f"not on PATH{where}: {names}",
+        subject.where_to_set(f"scheduler.commands.{command}", advice),
+    )
 
 
 def check_controller(subject: Subject) -> Verdict:
@@ -195,7 +210,9 @@ def check_submission(subject: Subject) -> Verdict:
     """Whether Slurm would take a job of ours, which is tried without submitting it."""
     name = new_submission_id()
     argv = [*subject.cluster.scheduler.submit_command(name), "--test-only"]
-    answer = SlurmCommands.of(subject).run_argv(argv, subject.script(name).encode())
+    # The script does not run: which Python would is another step's question.
+    script = subject.script(name, python="python3")
+    answer = SlurmCommands.of(subject).run_argv(argv, script.encode())
     with suppress(HPCBridgeError):
         subject.partitions = sorted(subject.cluster.queues())
     spec = subject.configuration

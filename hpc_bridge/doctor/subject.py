@@ -16,6 +16,8 @@ from hpc_bridge.jobs.spec import explain
 from hpc_bridge.settings import Settings, personal_pool
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
+from hpc_bridge.storage.cluster_files import ClusterFiles
+from hpc_bridge.transports.login import LOCAL, Login
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.precedence import over_the_pool, over_the_site
 from hpc_bridge.workers.slurm import SlurmWorker
@@ -44,6 +46,11 @@ class Subject:
     def profile(self) -> SiteProfile | None:
         """The admin's part, if there is one."""
         return self.site.profile if self.site else None
+
+    @property
+    def login(self) -> Login:
+        """How the login side is reached from this machine. Raises SiteError."""
+        return self.site.login if self.site else LOCAL
 
     @property
     def work_pool(self) -> str:
@@ -88,6 +95,16 @@ class Subject:
         return connection_of(self.configuration)
 
     @property
+    def files(self) -> ClusterFiles:
+        """Those that its login and compute nodes see."""
+        return self.connection.files
+
+    @property
+    def here(self) -> str:
+        """The login side, in words."""
+        return "here" if self.login == LOCAL else f"on {self.login.host}"
+
+    @property
     def cluster(self) -> Cluster:
         """Where jobs go."""
         return self.connection.cluster
@@ -97,10 +114,10 @@ class Subject:
         """The server's address that a job would be given. Raises SettingsError."""
         return api_url(self.configuration, get_current_settings())
 
-    def script(self, name: str, *, python: str | None = None) -> str:
+    def script(self, name: str, *, python: str) -> str:
         """The script of a job of that name, with another program in the place of Python."""
-        changes = {} if python is None else {"python": python}
-        configuration = self.configuration.model_copy(update=changes).put_at(self.site)
+        copied = self.configuration.model_copy(update={"python": python})
+        configuration = copied.put_at(self.site)
         return job_script(configuration, configuration.spec(name, "hpc-bridge doctor"))
 
     def where_to_set(self, field_: str, variable: str) -> str:

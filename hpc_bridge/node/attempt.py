@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc_bridge.node.records import EXIT_RECORD
+
 RUN_DIR = "HPC_BRIDGE_RUN_DIR"
 ELEMENT = "HPC_BRIDGE_ELEMENT"
 ATTEMPT = "HPC_BRIDGE_ATTEMPT"
@@ -50,7 +52,7 @@ class Attempt:
     @property
     def exit_record(self) -> Path:
         """Where the exit record goes."""
-        return self.folder / "exit.json"
+        return self.folder / EXIT_RECORD
 
     def is_newest(self) -> bool:
         """Whether no later start of the job has claimed the flow run."""

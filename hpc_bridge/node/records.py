@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+EXIT_RECORD = "exit.json"
 WARNED = "the warning signal before the walltime was received"
 """The message of a record whose cause the job only guesses from the warning."""
 WALLTIME_EXCEEDED = "WalltimeExceeded"
@@ -51,13 +52,18 @@ def write_exit_record(path: Path, record: ExitRecord) -> None:
 
 
 def read_exit_record(path: Path) -> ExitRecord | None:
-    """The record at ``path``; None when there is none, or a node's crash has left half of one.
-
-    Fields that are not known are left out.
-    """
+    """The record at ``path``; None when there is none, or a node's crash has left half of one."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, ValueError):
+        return parse_exit_record(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def parse_exit_record(content: bytes) -> ExitRecord | None:
+    """The record in a file's content; None for half of one. Unknown fields are left out."""
+    try:
+        stored = json.loads(content.decode("utf-8", errors="replace"))
+    except ValueError:
         return None
     if not isinstance(stored, dict):
         return None

@@ -21,7 +21,7 @@ _FORMAT = 1
 
 
 def executed_text(profile: SiteProfile) -> str:
-    """What the profile adds to what is executed, and the address that is sent the credentials.
+    """What the profile adds to what is executed, and the addresses that are sent credentials.
 
     In one form only; empty when it adds nothing.
 
@@ -38,6 +38,7 @@ def executed_text(profile: SiteProfile) -> str:
         "environment.template": environment.template,
         "containers.runtime": profile.containers.runtime,
         "network.api_url": profile.network.api_url,
+        "login.host": profile.login.host,
     }
     return "".join(f"{line}\n" for name, value in values.items() for line in _lines(name, value))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.errors import InvalidJobSpec, SiteError
@@ -17,13 +17,17 @@ from hpc_bridge.sites.files import (
     user_part_file,
 )
 from hpc_bridge.sites.limits import check_request, own_groups
+from hpc_bridge.sites.login import is_this_machine, name_on_cluster
 from hpc_bridge.sites.reading import read_document
 from hpc_bridge.sites.resolve import resolve_site
+from hpc_bridge.transports.login import LOCAL, Login, transport_to
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
     from hpc_bridge.sites.site import Site
+
+_COMMAND_SECONDS = 60.0
 
 
 def only_site_with(scheduler: str | None) -> str | None:
@@ -59,16 +63,33 @@ def site_of_pool(pool: str) -> str | None:
     Not a packaged one: without a profile of one's own, pools are named after the scheduler.
     """
     names = [name for name, place in places().items() if place.kind != "packaged"]
-    return next((name for name in names if pool == personal_pool(name)), None)
+    return next((name for name in names if _is_personal(pool, name)), None)
+
+
+def _is_personal(pool: str, site: str) -> bool:
+    """Whose name it is there is only asked for if need be."""
+    return pool.startswith(f"{site}-") and pool == personal_pool(site)
 
 
 def login_name(site: str) -> str:
-    """The user's on that cluster: by their own part of the site, else as here."""
+    """The user's on that cluster, as ``Site.login_name``, without a server or a connection.
+
+    Of a site that is not in files only the user's own part is known.
+    """
     try:
-        user = read_document(user_part_file(site), empty={}).content.get("user")
+        return load_site(site).login_name
     except SiteError:
-        user = None
-    return user if isinstance(user, str) and user else getpass.getuser()
+        pass
+    try:
+        own = read_document(user_part_file(site), empty={}).content
+    except SiteError:
+        own = {}
+    user, host = (own.get(field) or None for field in ("user", "host"))
+    if isinstance(user, str):
+        return user
+    if not isinstance(host, str) or own.get("transport") == "local" or is_this_machine([host]):
+        return getpass.getuser()
+    return name_on_cluster(Login("openssh", host))
 
 
 def check_early(variables: Mapping[str, Any], *, asks_a_server: bool) -> None:
@@ -114,7 +135,7 @@ def check_pool_is_of_site(pool: str, site: str) -> None:
     if on_compute_node():
         return
     for other in places():
-        if other != site and pool in (other, personal_pool(other)):
+        if other != site and (pool == other or _is_personal(pool, other)):
             raise disagreement(pool, other, site)
 
 
@@ -127,23 +148,27 @@ def disagreement(pool: str, of_pool: str, site: str) -> InvalidJobSpec:
 
 
 def groups_at(site: Site) -> set[str] | None:
-    """This account's Unix groups on the cluster, which are known where its commands run here."""
-    return own_groups() if site.profile.login.transport == "local" else None
+    """This account's Unix groups on the cluster; None where that would have to be asked."""
+    return own_groups() if site.login == LOCAL else None
+
+
+def groups_asked(site: Site) -> set[str] | None:
+    """As ``groups_at``, but a cluster elsewhere is asked, once, if its profile names any.
+
+    Raises CommandError when it cannot be reached.
+    """
+    if site.login == LOCAL or not any(one.groups for one in site.profile.partitions):
+        return groups_at(site)
+    return _groups_on(site.login)
+
+
+@lru_cache(maxsize=8)
+def _groups_on(login: Login) -> set[str] | None:
+    # Names of groups from a directory service may hold blanks.
+    done = transport_to(login).run(["id", "-Gnz"], timeout=_COMMAND_SECONDS)
+    return set(done.stdout.split("\0")) - {""} if done.exit_code == 0 else None
 
 
 def of_profile(site: Site) -> dict[str, Any]:
     """The admin's job variables, with the site's own name."""
-    return _expanded(site, site.admin_variables()) | {"site": site.name}
-
-
-def of_user(site: Site) -> dict[str, Any]:
-    """The job variables of the user's part."""
-    return _expanded(site, site.user_variables())
-
-
-def _expanded(site: Site, variables: dict[str, Any]) -> dict[str, Any]:
-    """A path of Python stands quoted in the script, where nothing expands it any more."""
-    python = variables.get("python")
-    if python is None:
-        return variables
-    return variables | {"python": os.path.expandvars(site.path(python))}
+    return site.admin_variables() | {"site": site.name}

@@ -48,8 +48,14 @@ def draft_slurm(
     description: str = "",
     contact: str = "",
     shared_dir: str | None = None,
+    login: Mapping[str, Any] | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> Draft:
-    """Everything that the answers tell; what they do not tell is left out and remarked on."""
+    """Everything that the answers tell; what they do not tell is left out and remarked on.
+
+    ``login`` is the profile's part, where the login node was reached over SSH; ``commands`` are the
+    paths of those of Slurm's that are only found with them.
+    """
     listed, left_out = _sorted_out(facts.partitions)
     partitions = [(partition, _nodes_of(partition, facts)) for partition in listed]
     version = facts.version
@@ -62,7 +68,9 @@ def draft_slurm(
             "version": version,
             "accounting": facts.has_accounting,
             "arrays": _largest_index(facts) > 0,
+            "commands": dict(commands or {}),
         },
+        "login": dict(login or {}),
         "paths": {"shared_dir": shared_dir or around.shared_dir, "node_scratch": _scratch(facts)},
         "partitions": [_described(partition, nodes) for partition, nodes in partitions],
         "accounts": [_offer(*account) for account in _listed_accounts(facts)],
@@ -76,7 +84,8 @@ def draft_slurm(
             "Read it through, complete what is missing, then check it with 'hpc-bridge site"
             " validate' and 'hpc-bridge doctor'.",
         ],
-        "scheduler": _on_scheduler(facts),
+        "scheduler": [*_on_scheduler(facts), *(_ON_COMMANDS if commands else ())],
+        "login": _on_login(around, is_remote=bool(login)),
         "paths": _on_paths(around, shared_dir),
         "partitions": _on_partitions(facts, left_out),
         "accounts": _on_accounts(facts),
@@ -100,6 +109,7 @@ def _examples(facts: SlurmFacts, around: Surroundings) -> dict[str, Any]:
     }
     return {
         "contact": "hpc-support@example.org",
+        "login": {"transport": "openssh", "host": around.host, "machines": ["login*.example.org"]},
         **{what: ["name", "other-name"] for what, is_so in unknown.items() if is_so},
         "environment": {**environment, "python": "~/venvs/flows"},
         "containers": {"runtime": "apptainer"},
@@ -189,6 +199,21 @@ def _on_scheduler(facts: SlurmFacts) -> list[str]:
     if "rl_enable" in config.get("SlurmctldParameters", ""):
         lines.append("Slurm limits how often a user may ask it (rl_enable): poll_interval: 60")
     return lines
+
+
+_ON_COMMANDS = ("The paths of commands are there since only login shells find them on PATH.",)
+
+
+def _on_login(around: Surroundings, *, is_remote: bool) -> list[str]:
+    if not is_remote:
+        return [
+            "How users reach it from elsewhere, over SSH; who logs in, and with which key, is each"
+            " user's own part. On the host, and on other 'machines', commands run directly."
+        ]
+    return [
+        f"Its own name is {around.host}; are there other login nodes? On 'machines' commands run"
+        " directly. With a second factor, 'master: reuse' only uses what users have opened."
+    ]
 
 
 def _on_paths(around: Surroundings, chosen: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from hpc_bridge.sites.yaml_text import dump
 _WIDTH = 94
 _HEAD = ("name", "description", "contact")
 _SECTIONS = (
-    *("scheduler", "paths", "partitions", "accounts", "qos"),
+    *("scheduler", "login", "paths", "partitions", "accounts", "qos"),
     *("environment", "containers", "network"),
 )
 

@@ -5,20 +5,12 @@ Its descriptions are the reference: the JSON schema for editors and the docs com
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
 from hpc_bridge.errors import InvalidJobSpec, SettingsError
 from hpc_bridge.jobs.spec import Count, Directives, Memory, Text, Walltime
@@ -26,57 +18,15 @@ from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.schedulers.base import Commands
 from hpc_bridge.schedulers.local_directives import option_name, option_words
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.settings import WebAddress, parse_retention
+from hpc_bridge.settings import WebAddress
 from hpc_bridge.sites.rules import Part, Rule, check_rule
+from hpc_bridge.sites.values import ClusterPath, Retention, Texts, Words
+from hpc_bridge.transports.login import Master, TransportName
 
 FORMAT = 1
 # A variable such as BASH_ENV, which bash reads first, is enough.
 _EXECUTES = ("container", "export-file")
 NAME_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
-
-
-def _words(value: object) -> object:
-    """A command as one text is split as a shell would."""
-    return shlex.split(value) if isinstance(value, str) else value
-
-
-def _named(value: object) -> object:
-    # A number too: that it is no text is said of the name.
-    return {"name": value} if isinstance(value, str | int | float) else value
-
-
-def _list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _cluster_path(value: object) -> object:
-    if isinstance(value, str) and value[:1] not in ("/", "~", "$"):
-        raise ValueError(
-            f"{value!r} is not absolute; begin it with /, ~ or an environment variable"
-        )
-    return value
-
-
-def _written_retention(value: timedelta | None) -> str:
-    if value is None:
-        return "forever"
-    days, rest = divmod(int(value.total_seconds()), 86400)
-    return f"{days}d" if not rest else format_walltime(int(value.total_seconds()))
-
-
-Words = Annotated[
-    tuple[Text, ...],
-    BeforeValidator(_words),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
-ClusterPath = Annotated[Text, AfterValidator(_cluster_path)]
-Retention = Annotated[
-    timedelta | None,
-    BeforeValidator(parse_retention),
-    PlainSerializer(_written_retention),
-    WithJsonSchema({"type": "string", "examples": ["30d", "forever"]}),
-]
 
 
 class SchedulerPart(Part):
@@ -115,7 +65,7 @@ class SchedulerPart(Part):
     live_jobs: Count | None = Field(
         default=None, description="Queued and running jobs that one user may have at a time."
     )
-    skip_directives: Annotated[tuple[Text, ...], BeforeValidator(_list)] = Field(
+    skip_directives: Texts = Field(
         default=(),
         description="Options left out of every job script, since the site refuses them: ['--mem'].",
     )
@@ -159,10 +109,29 @@ class SchedulerPart(Part):
 class LoginPart(Part):
     """How the cluster is reached. Who logs in, and with which key, is the user's own part."""
 
-    transport: Literal["local", "openssh", "paramiko"] = Field(
-        default="local", description="'local' where commands run on the login node itself."
+    transport: TransportName = Field(
+        default="local",
+        description=(
+            "How a login node is reached from elsewhere: 'openssh', the system's ssh; 'paramiko',"
+            " SSH within the process; 'local' where users are always on it."
+        ),
     )
-    host: Text | None = Field(default=None, description="Name of the login host.")
+    host: Text | None = Field(
+        default=None, description="Name of the login host, on which commands run directly."
+    )
+    machines: Texts = Field(
+        default=(),
+        description=(
+            "Patterns of other host names on which commands run directly: ['login*.example.org']."
+        ),
+    )
+    master: Master = Field(
+        default="manage",
+        description=(
+            "Of openssh: 'reuse' only ever uses the connection that the user has opened, for sites"
+            " with a second factor; 'manage' opens one and keeps it."
+        ),
+    )
 
     @model_validator(mode="after")
     def _a_host_for_ssh(self) -> Self:
@@ -233,6 +202,11 @@ class Offer(Part):
 
     name: Text
     description: str = ""
+
+
+def _named(value: object) -> object:
+    # A number too: that it is no text is said of the name.
+    return {"name": value} if isinstance(value, str | int | float) else value
 
 
 Offers = tuple[Annotated[Offer, BeforeValidator(_named)], ...]

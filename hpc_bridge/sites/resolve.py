@@ -63,12 +63,12 @@ async def published_site(name: str, client: PrefectClient) -> Site | None:
             f"site {name!r}, published on {source}, has a job script template that is no text but"
             f" the path {file}; whoever owns it has to publish it with 'hpc-bridge site publish'"
         )
-    text = _written(profile.model_dump_json(exclude_defaults=True))
+    text = as_yaml(profile.model_dump_json(exclude_defaults=True))
     return Site(profile, load_user_part(profile), source, text)
 
 
 @lru_cache(maxsize=8)
-def _written(profile: str) -> str:
+def as_yaml(profile: str) -> str:
     """A profile in JSON as YAML; kept, because that is slow and asked for with every run."""
     from hpc_bridge.sites.yaml_text import dump
 

@@ -21,6 +21,8 @@ def profile_schema() -> dict[str, Any]:
     scheduler = parts["SchedulerPart"]["properties"]
     for field in ("skip_directives", "add_directives"):
         scheduler[field] = _with_text(scheduler[field])
+    login = parts["LoginPart"]["properties"]
+    login["machines"] = _with_text(login["machines"])
     schema["properties"]["retention"]["default"] = "30d"  # pydantic writes ISO 8601
     names = [name for name in VARIABLES if name not in ELSEWHERE]
     schema["properties"]["job_variables"]["propertyNames"] = {"enum": names}

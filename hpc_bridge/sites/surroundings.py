@@ -18,8 +18,10 @@ _SHARED = re.compile(
     r"|ocfs2|9p|fuse\.(?!fuse-overlayfs|squashfuse|portal|gvfsd).*"
 )
 # Variables by which sites name a user's large folder.
-_FOLDERS = ("SCRATCH", "PSCRATCH", "CSCRATCH", "WORK", "WORKDIR", "WORKSPACE", "PROJECT")
+FOLDERS = ("SCRATCH", "PSCRATCH", "CSCRATCH", "WORK", "WORKDIR", "WORKSPACE", "PROJECT")
 _MODULE_SECONDS = 10.0
+
+Runtime = Literal["apptainer", "singularity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Surroundings:
     others: tuple[Folder, ...] = ()
     """Folders that variables of the site name."""
     has_modules: bool = False
-    container_runtime: Literal["apptainer", "singularity"] | None = None
+    container_runtime: Runtime | None = None
 
     @property
     def shared_dir(self) -> str:
@@ -58,7 +60,7 @@ class Surroundings:
 def look_around(environment: Mapping[str, str] = os.environ) -> Surroundings:
     """Of this machine and user."""
     mounts = _mounts()
-    named = [(name, environment.get(name, "")) for name in _FOLDERS]
+    named = [(name, environment.get(name, "")) for name in FOLDERS]
     return Surroundings(
         host=socket.gethostname(),
         home=Folder("~", filesystem(Path.home(), mounts)),
@@ -80,7 +82,12 @@ def look_around(environment: Mapping[str, str] = os.environ) -> Surroundings:
 
 def filesystem(path: Path, mounts: Sequence[tuple[str, str]]) -> str | None:
     """Type of the file system that holds ``path``; later mounts hide earlier ones."""
-    real, found, longest = os.path.realpath(path), None, -1
+    return mount_of(os.path.realpath(path), mounts)
+
+
+def mount_of(real: str, mounts: Sequence[tuple[str, str]]) -> str | None:
+    """As ``filesystem``, of a path without symbolic links."""
+    found, longest = None, -1
     for point, kind in mounts:
         inside = point == "/" or real == point or real.startswith(point + "/")
         if inside and len(point) >= longest:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from hpc_bridge.jobs.spec import Text
-from hpc_bridge.sites.profile import ClusterPath, SiteProfile
+from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.rules import Part, Rule, broken
+from hpc_bridge.sites.values import ClusterPath
+from hpc_bridge.transports.login import Master, TransportName
 
 
 class UserPart(Part):
@@ -20,6 +22,12 @@ class UserPart(Part):
     )
     host: Text | None = Field(
         default=None, description="Login host, or its alias in the SSH configuration."
+    )
+    transport: TransportName | None = Field(
+        default=None, description="'local', 'openssh' or 'paramiko', instead of the profile's."
+    )
+    master: Master | None = Field(
+        default=None, description="'reuse' or 'manage', instead of the profile's; of openssh."
     )
     account: Text | None = Field(default=None, description="Account that jobs are charged to.")
     partition: Text | None = Field(default=None, description="Partition of jobs that name none.")

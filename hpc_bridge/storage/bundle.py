@@ -6,9 +6,7 @@ import copy
 import copyreg
 import dataclasses
 import json
-import os
 import platform
-import pwd
 import shutil
 import sys
 import threading
@@ -27,10 +25,14 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.flows import Flow
 
 from hpc_bridge.errors import BundleError, NotOwned
-from hpc_bridge.files import write_private
 from hpc_bridge.journal import check_owner, shared_directory_errors
+from hpc_bridge.storage import spool
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
+from hpc_bridge.transports.base import Files, Progress
 
 FORMAT = 1
+BUNDLE, ARCHIVE = "bundle.json", "files.zip"
+_OUR_PART_BYTES = 1024
 DEFAULT_LAUNCHER = ["python"]
 """Replaced on the node by the interpreter that the job runs with."""
 
@@ -164,41 +166,74 @@ def _what_cannot_travel(flow: Flow[..., Any], parameters: dict[str, Any], error:
 
 
 class BundleStore:
-    """``<shared dir>/bundles``: bundles that wait for their submission, one folder each."""
+    """``<shared dir>/bundles``: bundles that wait for their submission, one folder each.
 
-    def __init__(self, shared: Path) -> None:
+    On the way to a cluster elsewhere a bundle waits in this machine's spool, and travels with its
+    submission.
+    """
+
+    def __init__(self, shared: Path, files: ClusterFiles = HERE) -> None:
         self._shared = shared
+        self._files = files
         self._folder = shared / "bundles"
 
     def save(self, bundle: Packed) -> str:
         """Keep a bundle; returns its key. Raises SharedDirectoryError and leaves nothing behind."""
         key = str(uuid.uuid4())
+        if not self._files.is_here:
+            spool.keep(key, bundle.content, bundle.archive)
+            return key
         folder = self._folder / key
+        content: dict[str, bytes | Path] = {f"{key}/{BUNDLE}": bundle.content}
+        if bundle.archive is not None:
+            content[f"{key}/{ARCHIVE}"] = bundle.archive
         with shared_directory_errors(self._shared):
-            folder.mkdir(mode=0o700)
             try:
-                write_private(folder / "bundle.json", bundle.content)
-                if bundle.archive is not None:
-                    write_private(folder / "files.zip", bundle.archive.read_bytes())
+                self._files.put(Files(str(self._folder), content))
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         return key
+
+    def deliver(self, key: str, *, progress: Progress | None = None) -> None:
+        """Bring a bundle from the spool to the cluster, for another process to submit."""
+        if content := spool.content(key):
+            with shared_directory_errors(self._shared):
+                below = {f"{key}/{name}": path for name, path in content.items()}
+                self._files.put(Files(str(self._folder), below), progress=progress)
+            spool.drop(key)
+
+    def content(self, key: str) -> dict[str, Path]:
+        """What is to travel, by its name in the shared directory; nothing when it is there."""
+        return {f"bundles/{key}/{name}": path for name, path in spool.content(key).items()}
+
+    def links(self, key: str, folder: str) -> dict[str, str]:
+        """Second names of a bundle's files in a run directory's ``folder``.
+
+        It stays in the store for a retry of the run. Names are those in the shared directory.
+        """
+        return {f"{folder}/{name}": f"bundles/{key}/{name}" for name in self._names(key)}
 
     def check(self, key: str) -> None:
         """Raise NotOwned unless this account owns the bundle, whose code will run as this account.
 
         Raises BundleError when there is none.
         """
+        if spool.content(key):
+            return
         folder = self._folder / key
-        user = pwd.getpwuid(os.getuid()).pw_name
+        user = self._files.account().user
         advice = (
             f"this worker runs as {user} and takes only runs that {user} has submitted; submit to"
             " the work pool of your own account"
         )
         try:
-            for path in (self._shared, self._folder, folder, *folder.iterdir()):
-                check_owner(path)
+            files = self._files.listing(folder)
+            above = (self._shared, self._folder, folder)
+            owned = dict(zip(above, self._files.entries(above), strict=True))
+            owned |= {folder / name: entry for name, entry in files.items()}
+            for path, entry in owned.items():
+                check_owner(path, entry, self._files)
         except (NotOwned, PermissionError) as error:
             raise NotOwned(
                 f"the run's bundle belongs to another account: {error}; {advice}"
@@ -208,20 +243,31 @@ class BundleStore:
                 f"the run's bundle is gone: {error}; submit the flow again"
             ) from error
 
-    def link(self, key: str, run_dir: Path) -> None:
-        """Put a bundle into a run directory; it stays in the store for a retry of the run."""
-        for path in (self._folder / key).iterdir():
-            with shared_directory_errors(self._shared):
-                os.link(path, run_dir / path.name)
-
     def python_of(self, key: str) -> str:
         """The Python minor version that wrote the bundle."""
-        stored = json.loads((self._folder / key / "bundle.json").read_bytes())
-        return str(stored["hpc_bridge"]["python"])
+        waiting = spool.content(key)
+        files, folder = (
+            (HERE, waiting[BUNDLE].parent) if waiting else (self._files, self._folder / key)
+        )
+        # What we add comes last; the flow before it may be large.
+        (end,) = files.parts([Part(folder / BUNDLE, -_OUR_PART_BYTES)])
+        try:
+            text = (end or b"").decode(errors="replace")
+            ours = json.loads("{" + text[text.rindex('"hpc_bridge": {') :])
+            return str(ours["hpc_bridge"]["python"])
+        except (ValueError, KeyError):
+            stored = json.loads(files.read(folder / BUNDLE))
+            return str(stored["hpc_bridge"]["python"])
 
     def has_files(self, key: str) -> bool:
         """Whether files are to be unpacked on the node."""
-        return (self._folder / key / "files.zip").exists()
+        return ARCHIVE in self._names(key)
+
+    def _names(self, key: str) -> list[str]:
+        if waiting := spool.content(key):
+            return list(waiting)
+        names = self._files.listing(self._folder / key)
+        return [name for name in (BUNDLE, ARCHIVE) if name in names]
 
 
 def default_interpreter() -> str:

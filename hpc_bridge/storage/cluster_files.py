@@ -15,6 +15,7 @@ from typing import Literal
 
 from hpc_bridge.files import expanded_path, write_private
 from hpc_bridge.transports.base import Files, Progress
+from hpc_bridge.transports.login import LOCAL, Login
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -45,7 +46,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """At most ``limit`` bytes of a file from ``offset`` on; all of the rest for None."""
+    """At most ``limit`` bytes of a file from ``offset`` on; all of the rest for None.
+
+    A negative ``offset`` counts from the end, as in a slice.
+    """
 
     path: Path
     offset: int = 0
@@ -59,9 +63,13 @@ class ClusterFiles(ABC):
        command, so whoever has many questions asks them together.
     2. Paths are absolute and of the cluster. What goes wrong there is an OSError with its errno, as
        if it were here (FileNotFoundError, FileExistsError, ENOSPC, ...); what keeps it from being
-       asked is a CommandError.
+       asked is a CommandError. After a ConnectionLost ``rename`` and ``make_folder`` of what must
+       be new may have taken effect; whatever else may be asked again, and has been once.
     3. What is written appears whole or not at all; files are 0600, folders 0700.
     """
+
+    login: Login
+    """How the cluster is reached."""
 
     @property
     @abstractmethod
@@ -73,24 +81,32 @@ class ClusterFiles(ABC):
         """Whose account it is there; asked once."""
 
     @abstractmethod
+    def person(self, uid: int) -> str | None:
+        """The login name of a user id there; None when it has none, or cannot be asked for."""
+
+    @abstractmethod
     def expanded(self, text: str) -> str:
         """``{user}``, ``~`` and ``$VARIABLES`` of a path as they are there; asked once each."""
 
     @abstractmethod
     def parts(self, wanted: Sequence[Part]) -> list[bytes | None]:
-        """Pieces of files, in that order; None for a file that does not exist."""
+        """Pieces of files, in that order; None for a file that does not exist.
+
+        They are held in memory: ``get_file`` is for what is large.
+        """
 
     @abstractmethod
     def listings(self, folders: Sequence[Path], *, depth: int = 1) -> list[dict[str, Entry] | None]:
         """What lies in each folder, by its name relative to it, ``depth`` levels deep.
 
-        None for a folder that does not exist. Symbolic links are not followed. What vanishes
-        meanwhile is left out.
+        None for a folder that does not exist. Symbolic links are not followed, but for the folders
+        themselves. What vanishes meanwhile is left out, and what is in a folder below that this
+        account may not read. In order of the names.
         """
 
     @abstractmethod
-    def entry(self, path: Path) -> Entry | None:
-        """What has this name, after following links; None when nothing has."""
+    def entries(self, paths: Sequence[Path]) -> list[Entry | None]:
+        """What has each of these names, after following links; None where nothing has."""
 
     @abstractmethod
     def put(self, files: Files, *, progress: Progress | None = None) -> None:
@@ -124,7 +140,12 @@ class ClusterFiles(ABC):
     def remove_trees(self, *paths: Path) -> None:
         """Remove folders with all that is in them, also what a flow has made read-only."""
 
-    def read(self, path: Path) -> bytes:
+    def entry(self, path: Path) -> Entry | None:
+        """``entries`` of one name."""
+        (found,) = self.entries([path])
+        return found
+
+    def read(self, path: Path, *, progress: Progress | None = None) -> bytes:  # noqa: ARG002
         """All of a file."""
         (content,) = self.parts([Part(path)])
         if content is None:
@@ -146,6 +167,8 @@ class ClusterFiles(ABC):
 class LocalFiles(ClusterFiles):
     """Those of this machine."""
 
+    login = LOCAL
+
     @property
     def is_here(self) -> bool:
         return True
@@ -153,6 +176,12 @@ class LocalFiles(ClusterFiles):
     def account(self) -> Account:
         entry = pwd.getpwuid(os.getuid())
         return Account(entry.pw_name, entry.pw_uid, str(Path.home()))
+
+    def person(self, uid: int) -> str | None:
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except (KeyError, OverflowError):
+            return None
 
     def expanded(self, text: str) -> str:
         return expanded_path(text)
@@ -163,11 +192,8 @@ class LocalFiles(ClusterFiles):
     def listings(self, folders: Sequence[Path], *, depth: int = 1) -> list[dict[str, Entry] | None]:
         return [_listing(folder, depth) for folder in folders]
 
-    def entry(self, path: Path) -> Entry | None:
-        try:
-            return _entry(path.stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    def entries(self, paths: Sequence[Path]) -> list[Entry | None]:
+        return [_entry_of(path) for path in paths]
 
     def put(self, files: Files, *, progress: Progress | None = None) -> None:  # noqa: ARG002
         folder = Path(files.folder)
@@ -217,9 +243,17 @@ HERE = LocalFiles()
 def _part(part: Part) -> bytes | None:
     try:
         with part.path.open("rb") as file:
-            file.seek(part.offset)
+            size = os.fstat(file.fileno()).st_size if part.offset < 0 else 0
+            file.seek(max(0, size + part.offset))
             return file.read() if part.limit is None else file.read(part.limit)
     except FileNotFoundError:
+        return None
+
+
+def _entry_of(path: Path) -> Entry | None:
+    try:
+        return _entry(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -234,11 +268,18 @@ def _listing(folder: Path, depth: int) -> dict[str, Entry] | None:
         try:
             found[name] = entry = _entry(path.lstat())
             if depth > 1 and entry.kind == "folder":
-                below = _listing(path, depth - 1) or {}
+                below = _listing_below(path, depth - 1)
                 found.update({f"{name}/{rest}": known for rest, known in below.items()})
         except FileNotFoundError:
             continue
     return found
+
+
+def _listing_below(folder: Path, depth: int) -> dict[str, Entry]:
+    try:
+        return _listing(folder, depth) or {}
+    except PermissionError:
+        return {}
 
 
 def _entry(status: os.stat_result) -> Entry:
@@ -274,6 +315,7 @@ def _remove_tree(path: Path) -> None:
         if path.exists():
             raise
     except OSError:
+        path.chmod(0o700)
         for folder, _, _ in os.walk(path):
             for below in (Path(folder), *(entry for entry in Path(folder).iterdir())):
                 if below.is_dir() and not below.is_symlink():

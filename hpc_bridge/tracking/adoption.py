@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hpc_bridge.errors import HPCBridgeError
-from hpc_bridge.journal import FORMAT, RunDirectory, is_submission_id, submission_time
-from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.errors import HPCBridgeError, SharedDirectoryError
+from hpc_bridge.journal import (
+    FORMAT,
+    RunDirectory,
+    is_submission_id,
+    submission_time,
+)
+from hpc_bridge.storage.cluster_files import ClusterFiles
+from hpc_bridge.tracking.claims import Claims, claims_on
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from hpc_bridge.tracking.lookup import journals, read_journals
 from hpc_bridge.tracking.reconnecting import reconnect
 from hpc_bridge.tracking.resubmission import noted_or_found, resubmit
+from hpc_bridge.transports.base import Files
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +41,7 @@ class Orphan:
 
 def orphans(
     shared: Path,
+    files: ClusterFiles,
     wanted: Callable[[str, dict[str, Any]], bool],
     *,
     known: Callable[[str], bool] = lambda _: False,
@@ -42,23 +51,44 @@ def orphans(
     Blocks. ``wanted`` is asked with the submission's id and content; those that are ``known`` by
     their id are not read. Directories that cannot be read are left to a later time.
     """
-    claims = claims_on(shared)
-    for name in _live(shared):
-        if known(name):
-            continue
-        run = RunDirectory(shared / "runs" / name)
+    claims = claims_on(shared, files)
+    runs = [
+        RunDirectory(shared / "runs" / name, files)
+        for name in live_submissions(shared, files)
+        if not known(name)
+    ]
+    found = []
+    for run, stored in read_journals(runs):
         try:
-            submission = run.read_submission()
+            if stored is None:
+                _forget_unwritten(run)
+                continue
+            if isinstance(stored, OSError):
+                raise stored
+            submission = run.parse_submission(stored)
             if submission["format"] > FORMAT:
                 _warn_of_newer(run.path)
-            elif (
-                not _is_led_to(shared, submission) and wanted(name, submission) and claims.take(run)
-            ):
-                yield Orphan(run, submission)
+            elif not _is_led_to(run, submission) and wanted(run.submission_id, submission):
+                found.append(Orphan(run, submission))
         except FileNotFoundError:
-            _forget_unwritten(run)
+            continue  # it was removed meanwhile
         except (HPCBridgeError, OSError, ValueError, KeyError) as error:
             logger.warning("%s cannot be adopted now: %s", run.path, error)
+    free = _free(claims, [orphan.run for orphan in found])
+    for orphan in found:
+        try:
+            if orphan.run in free and claims.take(orphan.run):
+                yield orphan
+        except (HPCBridgeError, OSError) as error:
+            logger.warning("%s cannot be adopted now: %s", orphan.run.path, error)
+
+
+def _free(claims: Claims, runs: Sequence[RunDirectory]) -> set[RunDirectory]:
+    """Asked for all together: as a rule most of them are in good hands."""
+    try:
+        return claims.free(runs) if runs else set()
+    except SharedDirectoryError:  # one that cannot be read hides no other
+        return set(runs)
 
 
 def find_jobs(
@@ -88,23 +118,28 @@ def find_jobs(
     return tracked_jobs(run, connection)
 
 
-def index_older_runs(shared: Path) -> int:
+def index_older_runs(shared: Path, files: ClusterFiles) -> int:
     """Mark run directories of format 1, which had no index, as live; returns how many."""
     marked = 0
-    for path in (shared / "runs").glob("hb*"):
-        run = RunDirectory(path)
-        live = shared / "live" / path.name
+    names = files.listings([shared / "runs"])[0] or ()
+    live = files.listings([shared / "live"])[0] or ()
+    runs = [RunDirectory(shared / "runs" / name, files) for name in names]
+    runs = [run for run in runs if is_submission_id(run.submission_id)]
+    for run, submission in journals(runs):
         try:
-            submission = run.read_submission()
-            if submission["format"] != 1 or live.exists():
+            if submission["format"] != 1 or run.submission_id in live:
                 continue
             if not all(run.settled(int(element)) for element in submission["flow_runs"]):
-                live.parent.mkdir(mode=0o700, exist_ok=True)
-                live.touch(mode=0o600)
+                files.put(Files(str(shared), {f"live/{run.submission_id}": b""}))
                 marked += 1
         except (OSError, ValueError, KeyError):
             continue  # it was never complete
     return marked
+
+
+def live_submissions(shared: Path, files: ClusterFiles) -> list[str]:
+    """Ids of those whose end is not told, in the order in which they were made."""
+    return sorted(filter(is_submission_id, files.listings([shared / "live"])[0] or ()))
 
 
 @lru_cache
@@ -119,18 +154,12 @@ def _warn_of_unsubmitted(submission_id: str) -> None:
     logger.warning("%s was never submitted; submitting it now", submission_id)
 
 
-def _live(shared: Path) -> list[str]:
-    try:
-        names = [path.name for path in (shared / "live").iterdir()]
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if is_submission_id(name))
-
-
-def _is_led_to(shared: Path, submission: dict[str, Any]) -> bool:
+def _is_led_to(run: RunDirectory, submission: dict[str, Any]) -> bool:
     """Whether it goes on with a flow run whose earlier job still leads to it: see continuation."""
-    earlier = RunDirectory(shared / "runs" / str(submission.get("continues")))
     flow_run_id = submission["flow_runs"].get("0")
+    if (continued := submission.get("continues")) is None:
+        return False
+    earlier = run.beside(str(continued))
     try:
         flow_runs = earlier.read_submission()["flow_runs"]
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
-from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.claims import claims_of
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
 
@@ -72,7 +72,7 @@ class Caretaker:
             known = self._cares.get(key)
             if known is not None:
                 return known
-            if not claims_on(job.run.shared).take(job.run):
+            if not claims_of(job.run).take(job.run):
                 return None
             care = self._cares[key] = Care(job)
         context = contextvars.copy_context()
@@ -97,7 +97,7 @@ class Caretaker:
             care.end.set_result(await keeper.follow(care.job, care.has_news))
         except Exception as error:
             logger.exception("Job %s is not looked after any more", care.job.job_id)
-            claims_on(care.job.run.shared).release(care.job.run)  # to a worker
+            claims_of(care.job.run).release(care.job.run)  # to a worker
             care.end.set_exception(error)
         finally:
             care.has_news()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -21,22 +22,28 @@ import os
 import re
 import secrets
 import socket
+import subprocess
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_bridge.errors import WorkerNameTaken
-from hpc_bridge.files import write_private
+from hpc_bridge.errors import HPCBridgeError, WorkerNameTaken
 from hpc_bridge.journal import RunDirectory, shared_directory_errors
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
+from hpc_bridge.transports.base import Files
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 RENEW_SECONDS = 20.0
+RENEW_ELSEWHERE_SECONDS = 45.0
+"""Over a connection, where it is a command on the login host."""
 DEAD_AFTER_SECONDS = 120.0
 _KEPT_SECONDS = 86400.0
 _RELEASED = b"released\n"
+_PROC = Path("/proc")
 _ID = re.compile(r"[\w.-]{1,200}")
 
 
@@ -58,15 +65,20 @@ class Holder:
 
 
 class Claims:
-    """This process's claims on the submissions of one shared directory. Every method may block."""
+    """This process's claims on the submissions of one shared directory. Every method may block.
 
-    def __init__(self, shared: Path) -> None:
+    Raises SharedDirectoryError for what is wrong with it, and the CommandErrors of a connection.
+    """
+
+    def __init__(self, shared: Path, files: ClusterFiles = HERE) -> None:
         self._folder = shared / "trackers"
+        self._files = files
         self._pid = os.getpid()
         self._id = f"{socket.gethostname()}-{self._pid}-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
         self._known = False
         self._worker: str | None = None
+        self._begun: set[RunDirectory] = set()
         self._ended = threading.Event()
 
     @property
@@ -74,14 +86,23 @@ class Claims:
         """Of this process, as ``living`` names it."""
         return self._id
 
+    def first(self, run: RunDirectory) -> tuple[str, bytes]:
+        """Name and content of the file that claims a submission which nobody else knows yet."""
+        self._make_known()
+        self._begun.add(run)
+        return "tracker.0", self._content
+
     def take(self, run: RunDirectory) -> bool:
         """Claim a submission, or find that it is this process's already.
 
-        False when another process that lives holds it. Raises SharedDirectoryError.
+        False when another process that lives holds it.
         """
         self._make_known()
+        if run in self._begun:  # nobody can have been faster
+            self._begun.discard(run)
+            return True
         with shared_directory_errors(run.shared):
-            number, holder = _newest(run)
+            number, holder = _newest([run])[run]
             if holder == self._id:
                 return True
             if holder is not None and self._lives(holder):
@@ -90,25 +111,37 @@ class Claims:
 
     def release(self, run: RunDirectory) -> None:
         """Give a claim back; that it cannot be is no harm, since this process will end."""
-        with contextlib.suppress(OSError):
-            number, holder = _newest(run)
+        with contextlib.suppress(OSError, HPCBridgeError):
+            number, holder = _newest([run])[run]
             if holder == self._id:
-                write_private(run.path / f"tracker.{number}", _RELEASED)
+                run.write(f"tracker.{number}", _RELEASED)
 
-    def holds(self, run: RunDirectory) -> bool:
-        """Whether the claim is still this process's. Raises SharedDirectoryError."""
-        with shared_directory_errors(run.shared):
-            return _newest(run)[1] == self._id
+    def held(self, runs: Collection[RunDirectory]) -> set[RunDirectory]:
+        """Those of ``runs`` whose claim is still this process's."""
+        with shared_directory_errors(self._folder.parent):
+            newest = _newest(runs)
+        return {run for run, (_, holder) in newest.items() if holder == self._id}
+
+    def free(self, runs: Collection[RunDirectory]) -> set[RunDirectory]:
+        """Those of ``runs`` that are worth taking: no other process that lives holds them."""
+        self._make_known()
+        with shared_directory_errors(self._folder.parent):
+            newest = _newest(runs, leaves_out_gone=True)
+            others = {holder for _, holder in newest.values() if holder and holder != self._id}
+            found = self._look(*others) if others else []
+        living = {known.path.stem for known in found if known.lives}
+        return {run for run, (_, holder) in newest.items() if holder not in living}
 
     def serve_as(self, pool: str, name: str) -> None:
         """Be known as a worker. Raises WorkerNameTaken when another of that name lives."""
         self._make_known()
         worker = f"{pool}/{name}"
-        taken = RunDirectory(self._folder / f"worker-{hashlib.sha256(worker.encode()).hexdigest()}")
+        folder = self._folder / f"worker-{hashlib.sha256(worker.encode()).hexdigest()}"
+        taken = RunDirectory(folder, self._files)
         with shared_directory_errors(self._folder.parent):
-            taken.path.mkdir(mode=0o700, exist_ok=True)
+            self._files.make_folder(folder)
             if not self.take(taken):
-                other = self._read(_newest(taken)[1] or "") or "another process"
+                other = self._holder(_newest([taken])[taken][1] or "") or "another process"
                 raise WorkerNameTaken(
                     f"{other} serves pool {pool!r} under the name {name!r} already; stop it, or"
                     " give this one another --name"
@@ -117,28 +150,32 @@ class Claims:
                 self._worker = worker
                 self._write()
 
+    def lead(self, pool_id: object) -> bool:
+        """Whether this process is the one of a pool's workers that clears up."""
+        self._make_known()
+        folder = self._folder / f"pool-{pool_id}"
+        with shared_directory_errors(self._folder.parent):
+            self._files.make_folder(folder)
+        return self.take(RunDirectory(folder, self._files))
+
     def living(self) -> list[Holder]:
-        """Every process known here that lives. Raises SharedDirectoryError."""
+        """Every process known here that lives."""
         self._make_known()
         with shared_directory_errors(self._folder.parent):
-            known = [self._read(path.stem) for path in self._folder.glob("*.json")]
-            return [holder for holder in known if holder is not None and self._lives(holder.id)]
+            return [known.holder for known in self._look() if known.holder and known.lives]
 
     def dead_workers(self) -> set[str]:
         """``<pool>/<name>`` of workers that have died; their files are removed after a day."""
-        lives = {holder.worker for holder in self.living()}
-        dead = set()
+        self._make_known()
         with shared_directory_errors(self._folder.parent):
-            for path in self._folder.glob("*.json"):
-                holder = self._read(path.stem)
-                if holder is None or self._lives(path.stem):
-                    continue
-                if holder.worker is not None:
-                    dead.add(holder.worker)
-                with contextlib.suppress(FileNotFoundError):
-                    if self._silence(path.stem) > _KEPT_SECONDS:
-                        path.unlink()
-        return dead - {worker for worker in lives if worker is not None}
+            found = self._look()
+            old = [
+                known.path for known in found if not known.lives and known.silence > _KEPT_SECONDS
+            ]
+            self._files.remove(*old)
+        lives = {known.holder.worker for known in found if known.holder and known.lives}
+        dead = {known.holder.worker for known in found if known.holder and not known.lives}
+        return {worker for worker in dead - lives if worker is not None}
 
     def end(self) -> None:
         """Hold nothing any more: others may take over at once."""
@@ -146,21 +183,28 @@ class Claims:
             return  # a forked child that ends is not this process
         self._ended.set()
         with self._lock:
-            self._known = False
-            with contextlib.suppress(OSError):
-                self._path(self._id).unlink(missing_ok=True)
+            was_known, self._known = self._known, False
+            if was_known:
+                with contextlib.suppress(OSError, HPCBridgeError):
+                    self._files.remove(self._path(self._id))
 
     def _make_known(self) -> None:
         with self._lock:
             if self._known:
                 return
             with shared_directory_errors(self._folder.parent):
-                self._folder.mkdir(mode=0o700, exist_ok=True)
                 self._write()
             self._known = True
             self._ended.clear()
             threading.Thread(target=self._renew, name="hpc-bridge-claims", daemon=True).start()
-            atexit.register(self.end)
+            if self._files.is_here:
+                atexit.register(self.end)
+            else:  # while there is a connection
+                threading._register_atexit(self.end)  # type: ignore[attr-defined]
+
+    @property
+    def _content(self) -> bytes:
+        return self._id.encode() + b"\n"
 
     def _write(self) -> None:
         me: dict[str, Any] = {
@@ -171,96 +215,151 @@ class Claims:
             "place": _place(),
             "pid_started": _pid_started(os.getpid()) or "",
         }
-        write_private(self._path(self._id), json.dumps(me).encode())
+        path = self._path(self._id)
+        content = {f"{self._folder.name}/{path.name}": json.dumps(me).encode()}
+        self._files.put(Files(str(self._folder.parent), content))
 
     def _renew(self) -> None:
-        while not self._ended.wait(RENEW_SECONDS):
+        pause = RENEW_SECONDS if self._files.is_here else RENEW_ELSEWHERE_SECONDS
+        while not self._ended.wait(pause):
             try:
-                os.utime(self._path(self._id))
-            except FileNotFoundError:
-                with self._lock, contextlib.suppress(OSError):
-                    if self._known:
+                with self._lock:
+                    if self._known and not self._renewed():
                         self._write()
-            except OSError as error:
+            except (OSError, HPCBridgeError) as error:
                 logger.warning("The shared directory does not answer: %s", error)
+
+    def _renewed(self) -> bool:
+        """False when somebody has cleared up there: that is nobody else's death."""
+        self._files.touch(self._path(self._id))
+        return bool(self._files.parts([Part(self._path(self._id), 0, 1)])[0])
 
     def _path(self, identity: str) -> Path:
         return self._folder / f"{identity}.json"
 
-    def _read(self, identity: str) -> Holder | None:
+    def _holder(self, identity: str) -> Holder | None:
         """None when there is no such process, or it is of a version that says other things."""
-        try:
-            stored = json.loads(self._path(identity).read_bytes())
-            return Holder(
-                identity,
-                str(stored["host"]),
-                int(stored["pid"]),
-                stored.get("worker"),
-                str(stored["place"]),
-                str(stored["pid_started"]),
-            )
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        return _holder(identity, self._files.parts([Part(self._path(identity))])[0])
 
     def _lives(self, identity: str) -> bool:
-        holder = self._read(identity)
-        if holder is not None and _is_gone(holder):
-            return False
-        try:  # a process that was stopped or hangs does not renew either
-            return self._silence(identity) < DEAD_AFTER_SECONDS
-        except FileNotFoundError:
-            return False
+        return any(known.lives for known in self._look(identity))
 
-    def _silence(self, identity: str) -> float:
-        """Seconds since a process renewed its file; raises FileNotFoundError without one."""
-        renewed = self._path(identity).stat().st_mtime
+    def _look(self, *identities: str) -> list[_Known]:
+        """What is known of these processes, or of all; nothing of those without a file."""
         own = self._path(self._id)
-        try:
-            os.utime(own)
-        except FileNotFoundError:  # somebody has cleared up there: that is nobody else's death
+        self._files.touch(own)
+        there = self._files.listing(self._folder)
+        names = {f"{identity}.json" for identity in identities} or set(there)
+        paths = [self._folder / name for name in sorted(names) if name in there]
+        paths = [path for path in paths if path.suffix == ".json"]
+        contents = self._files.parts([Part(path) for path in paths])
+        if own.name not in there:  # somebody clears up there just now
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(own))
+        if there[own.name].size == 0:  # or has done so
             with self._lock:
                 self._write()
-        return own.stat().st_mtime - renewed
+        now = there[own.name].modified
+        found = []
+        for path, content in zip(paths, contents, strict=True):
+            if content is None:
+                continue
+            holder = _holder(path.stem, content)
+            silence = now - there[path.name].modified
+            # A process that was stopped or hangs does not renew either.
+            gone = holder is not None and _is_gone(holder)
+            lives = not gone and silence < DEAD_AFTER_SECONDS
+            found.append(_Known(path, holder, silence, lives))
+        return found
 
     def _link(self, run: RunDirectory, number: int) -> bool:
-        aside = run.path / f".tracker.{self._id}.{secrets.token_hex(4)}"
-        write_private(aside, self._id.encode() + b"\n")
+        aside = f".tracker.{self._id}.{secrets.token_hex(4)}"
+        run.write(aside, self._content)
         try:
-            os.link(aside, run.path / f"tracker.{number}")
+            self._files.link(run.path / aside, run.path / f"tracker.{number}")
         except FileExistsError:
             return False
         finally:
-            aside.unlink(missing_ok=True)
+            self._files.remove(run.path / aside)
         return True
 
 
-_claims: dict[tuple[int, Path], Claims] = {}
+@dataclass(frozen=True, slots=True)
+class _Known:
+    path: Path
+    holder: Holder | None
+    silence: float
+    """Seconds since it renewed its file."""
+    lives: bool
+
+
+_claims: dict[tuple[int, Path, ClusterFiles], Claims] = {}
 _making = threading.Lock()
 
 
-def claims_on(shared: Path) -> Claims:
+def claims_on(shared: Path, files: ClusterFiles = HERE) -> Claims:
     """This process's claims in a shared directory; a forked child has its own."""
-    shared = shared.resolve()  # two spellings of one folder are one
+    if files.is_here:
+        shared = shared.resolve()  # two spellings of one folder are one
     with _making:
-        key = os.getpid(), shared
+        key = os.getpid(), shared, files
         if key not in _claims:
-            _claims[key] = Claims(shared)
+            _claims[key] = Claims(shared, files)
         return _claims[key]
 
 
-def _newest(run: RunDirectory) -> tuple[int, str | None]:
+def claims_of(run: RunDirectory) -> Claims:
+    """This process's claims where a run directory is."""
+    return claims_on(run.shared, run.files)
+
+
+def _newest(
+    runs: Collection[RunDirectory], *, leaves_out_gone: bool = False
+) -> dict[RunDirectory, tuple[int, str | None]]:
     """(number, process) of the newest claim; no process when it is released or damaged.
 
-    The number is -1 when there never was one.
+    The number is -1 when there never was one. The runs are of one shared directory; raises
+    FileNotFoundError when one of them is gone.
     """
-    names = (path.name.partition(".") for path in run.path.iterdir())
-    numbers = [int(rest) for stem, _, rest in names if stem == "tracker" and rest.isdecimal()]
-    if not numbers:
-        return -1, None
-    content = (run.path / f"tracker.{max(numbers)}").read_bytes()
-    holder = content.decode(errors="replace").strip()
-    is_held = content != _RELEASED and _ID.fullmatch(holder)
-    return max(numbers), holder if is_held else None
+    if not runs:
+        return {}
+    wanted, files = list(runs), next(iter(runs)).files
+    numbers = {}
+    for run, listing in zip(wanted, files.listings([run.path for run in wanted]), strict=True):
+        if listing is None and leaves_out_gone:
+            continue
+        if listing is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(run.path))
+        names = (name.partition(".") for name in listing)
+        numbers[run] = max(
+            (int(rest) for stem, _, rest in names if stem == "tracker" and rest.isdecimal()),
+            default=-1,
+        )
+    claimed = [run for run, number in numbers.items() if number >= 0]
+    contents = files.parts([Part(run.path / f"tracker.{numbers[run]}") for run in claimed])
+    holders = {run: _named_in(content) for run, content in zip(claimed, contents, strict=True)}
+    return {run: (number, holders.get(run)) for run, number in numbers.items()}
+
+
+def _named_in(content: bytes | None) -> str | None:
+    """The process that a claim names; None when it is released or damaged."""
+    holder = (content or b"").decode(errors="replace").strip()
+    return holder if content != _RELEASED and _ID.fullmatch(holder) else None
+
+
+def _holder(identity: str, content: bytes | None) -> Holder | None:
+    """None when there is no such process, or it is of a version that says other things."""
+    try:
+        stored = json.loads(content or b"")
+        return Holder(
+            identity,
+            str(stored["host"]),
+            int(stored["pid"]),
+            stored.get("worker"),
+            str(stored["place"]),
+            str(stored["pid_started"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_gone(holder: Holder) -> bool:
@@ -270,15 +369,27 @@ def _is_gone(holder: Holder) -> bool:
 
 def _place() -> str:
     """Where process ids mean the same: one boot of one machine, one namespace."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:  # not Linux; macOS says "{ sec = 1700000000, usec = 0 } Tue Nov 14 ..."
+        boot = _said("sysctl", "-n", "kern.boottime").partition(",")[0]
+        return f"{socket.gethostname()}/{boot}"
 
 
 def _pid_started(pid: int) -> str | None:
-    """Ticks since boot at which a process started (proc(5)); None when there is none."""
+    """When a process started: ticks since boot (proc(5)), or a date; None when there is none."""
+    if not (_PROC / "self").exists():
+        state, _, date = _said("ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)).partition(" ")
+        return None if not state or state.startswith("Z") else date.strip()
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        stat = (_PROC / f"{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else fields[19]
+
+
+def _said(*command: str) -> str:
+    pinned = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+    return subprocess.run(command, capture_output=True, text=True, env=pinned).stdout.strip()

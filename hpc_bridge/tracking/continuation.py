@@ -16,7 +16,7 @@ from prefect.utilities.engine import propose_state
 
 from hpc_bridge.errors import CommandError, TemplateError
 from hpc_bridge.jobs import JobState, JobStatus
-from hpc_bridge.journal import new_submission_id
+from hpc_bridge.journal import SUBMISSION, new_submission_id
 from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED
 from hpc_bridge.tracking.explanation import EXPLAINED
 from hpc_bridge.tracking.job import TrackedJob
@@ -114,18 +114,14 @@ async def _set(client: PrefectClient, job: TrackedJob, state: State[Any]) -> boo
 
 def _is_begun(job: TrackedJob, submission_id: str) -> bool:
     """Whether there may be a job of the new submission."""
-    return (job.run.shared / "runs" / submission_id / "submission.json").exists()
+    return job.run.beside(submission_id).read(SUBMISSION) is not None
 
 
 def _noted(job: TrackedJob) -> str | None:
-    try:
-        stored = json.loads((job.run.element(job.element) / _NOTE).read_bytes())
-    except FileNotFoundError:
-        return None
-    return str(stored["submission"])
+    content = job.run.read(f"{job.element}/{_NOTE}")
+    return None if content is None else str(json.loads(content)["submission"])
 
 
 def _write_note(job: TrackedJob, submission_id: str) -> None:
     content = json.dumps({"format": 1, "submission": submission_id}).encode()
-    job.run.element(job.element)
     job.run.write(f"{job.element}/{_NOTE}", content)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import signal
 
 from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 
 EXPLAINED = "Job "
 """How a message that has all this begins; what is said on the node begins otherwise."""
@@ -53,11 +52,12 @@ def cancel_message(
     usage: JobUsage | None,
     *,
     from_prefect: bool,
+    files: ClusterFiles = HERE,
 ) -> str:
-    """Of a job that was cancelled, or whose run was."""
+    """Of a job that was cancelled, or whose run was; ``files`` know the cluster's accounts."""
     by = status.cancelled_by
-    ours = from_prefect and by in (None, str(os.getuid()))
-    who = "" if ours else f" at the scheduler{f' by {_account(by)}' if by else ''}"
+    ours = from_prefect and (by is None or by == str(files.account().uid))
+    who = "" if ours else f" at the scheduler{f' by {_person(by, files)}' if by else ''}"
     cancelled = status.state is JobState.CANCELLED
     waited = cancelled and record is None and not _has_started(status)
     when = " before it started" if waited else ""
@@ -104,12 +104,9 @@ def _signal(number: int) -> str:
         return str(number)
 
 
-def _account(user: str) -> str:
-    """The login name of a user id, where this machine knows it."""
-    try:
-        return pwd.getpwuid(int(user)).pw_name
-    except (ValueError, KeyError):
-        return user
+def _person(user: str, files: ClusterFiles) -> str:
+    """The login name of a user id, where the cluster knows it."""
+    return (files.person(int(user)) if user.isdecimal() else None) or user
 
 
 def _limit(state: JobState, spec: JobSpec | None) -> str:

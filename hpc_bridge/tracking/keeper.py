@@ -25,11 +25,13 @@ from hpc_bridge.connections import Connection
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
+from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.tracking.batching import Batch
-from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.claims import Claims, claims_of
 from hpc_bridge.tracking.continuation import continuation
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.reader import Reader
 from hpc_bridge.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ class Keeper:
 
     def __init__(self, client: PrefectClient) -> None:
         self.client = client
+        self.reader = Reader()
+        """Reads what all of the jobs leave."""
         self._trackers: dict[tuple[str, int], Tracker] = {}
         self._cancels: dict[tuple[int, bool], Batch[JobId, bool]] = {}
         self._usages: dict[int, Batch[JobReference, JobUsage]] = {}
@@ -123,13 +127,17 @@ class Keeper:
     async def _check_claims(self) -> None:
         """A process that was stopped for minutes, or a laptop that slept, may have lost them."""
         trackers = list(self._trackers.values())
-        for run in {tracker.job.run for tracker in trackers}:
-            if await asyncio.to_thread(claims_on(run.shared).holds, run):
-                continue
-            logger.warning("Another process looks after %s now", run.submission_id)
-            for tracker in trackers:
-                if tracker.job.run == run:
-                    tracker.abandon()
+        places: dict[Claims, set[RunDirectory]] = {}
+        for tracker in trackers:
+            places.setdefault(claims_of(tracker.job.run), set()).add(tracker.job.run)
+        lost: set[RunDirectory] = set()
+        for claims, runs in places.items():
+            lost |= runs - await asyncio.to_thread(claims.held, runs)
+        for tracker in trackers:
+            if tracker.job.run in lost:
+                run = tracker.job.run
+                logger.warning("Another process looks after %s now", run.submission_id)
+                tracker.abandon()
 
     def _intervals(self) -> Iterable[float]:
         return (tracker.job.connection.poll_interval for tracker in self._trackers.values())

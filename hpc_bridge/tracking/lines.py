@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from hpc_bridge.node.console import is_run_log
 
@@ -32,14 +31,11 @@ class Chunk:
     """Lines before ``until`` that are left out."""
 
 
-def read_chunk(path: Path, offset: int, *, unfinished_too: bool = False) -> Chunk | None:
-    """The whole lines from ``offset`` on, at most CHUNK_BYTES and CHUNK_LINES; None without any.
+def read_chunk(content: bytes, offset: int, *, unfinished_too: bool = False) -> Chunk | None:
+    """The whole lines of what was read from ``offset`` on, at most CHUNK_LINES; None without any.
 
-    A line that fills a chunk counts as whole; so does the last one with ``unfinished_too``.
+    A line that fills CHUNK_BYTES counts as whole; so does the last one with ``unfinished_too``.
     """
-    with path.open("rb") as file:
-        file.seek(offset)
-        content = file.read(CHUNK_BYTES)
     end = content.rfind(b"\n") + 1
     full = len(content) == CHUNK_BYTES
     if (full and end == 0) or (unfinished_too and not full):
@@ -54,15 +50,25 @@ def read_chunk(path: Path, offset: int, *, unfinished_too: bool = False) -> Chun
     return Chunk(offset + end - len(rest), [line_text(line) for line in lines])
 
 
-def skip_to_newest(path: Path, offset: int, size: int, where_all_is: str) -> Chunk:
-    """A note on what is left out between ``offset`` and the newest part of the output."""
-    with path.open("rb") as file:
-        file.seek(size - NEWEST_BYTES)
-        until = size - NEWEST_BYTES + file.read(NEWEST_BYTES // 2).find(b"\n") + 1
-        lines = _line_breaks(file, offset, until) if until - offset <= _COUNTED_BYTES else 0
-    count = f"{lines:,} lines, " if lines else ""
+def newest_part(size: int) -> tuple[int, int]:
+    """Where the newest part of an output begins that is kept, and how much of it to read for
+    ``skip_to_newest``."""
+    return size - NEWEST_BYTES, NEWEST_BYTES // 2
+
+
+def skip_to_newest(
+    newest: bytes, offset: int, size: int, where_all_is: str, count: Callable[[int, int], int]
+) -> Chunk:
+    """A note on what is left out between ``offset`` and the newest part of the output.
+
+    ``newest`` is what ``newest_part`` says; ``count`` counts line breaks between two bytes, or
+    gives 0 when that is too much.
+    """
+    until = newest_part(size)[0] + newest.find(b"\n") + 1
+    lines = count(offset, until)
+    number = f"{lines:,} lines, " if lines else ""
     size_left_out = f"{(until - offset) / 1e6:,.1f} MB"
-    note = f"... {count}{size_left_out} left out here; all of it: {where_all_is}, or {path}"
+    note = f"... {number}{size_left_out} left out here; all of it: {where_all_is}"
     return Chunk(until, [note], lines)
 
 
@@ -95,10 +101,14 @@ def entries(lines: Iterable[str]) -> list[str]:
     return [message for part in found if (message := "\n".join(part).strip("\n")).strip()]
 
 
-def _line_breaks(file: BinaryIO, start: int, end: int) -> int:
-    file.seek(start)
+def line_breaks(path: Path, start: int, end: int) -> int:
+    """How many there are between two bytes of a file of this machine; 0 for very many bytes."""
     count, left = 0, end - start
-    while left > 0 and (piece := file.read(min(left, 1024 * 1024))):
-        count += piece.count(b"\n")
-        left -= len(piece)
+    if left > _COUNTED_BYTES:
+        return 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while left > 0 and (piece := file.read(min(left, 1024 * 1024))):
+            count += piece.count(b"\n")
+            left -= len(piece)
     return count

@@ -16,6 +16,7 @@ from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED, ExitRecord
 from hpc_bridge.reference import JobReference
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 from hpc_bridge.tracking.explanation import EXPLAINED, cancel_message, crash_message
 
 # Set on the node, which does not know why a signal came nor what the job used.
@@ -68,7 +69,7 @@ async def settle(
         if _stands(flow_run) or _has_moved_on(flow_run, run, record, status):
             break
         final = await asyncio.to_thread(
-            final_state, status, record, output, spec, flow_run.state, usage
+            final_state, status, record, output, spec, flow_run.state, usage, run.files
         )
         # Nobody but a settler like this one explains a crash, and the server cannot compare.
         explains = flow_run.state is not None and flow_run.state.is_crashed()
@@ -180,13 +181,19 @@ def final_state(
     spec: JobSpec | None,
     before: State[Any] | None = None,
     usage: JobUsage | None = None,
+    files: ClusterFiles = HERE,
 ) -> State[Any]:
-    """The state that the two records call for; looks up account names, which may block."""
+    """The state that the two records call for; looks up account names, which may block.
+
+    Raises CommandError when ``files`` are a cluster's that cannot be reached.
+    """
     if is_other_jobs(record, status):
         record = None
     cancelling = before is not None and before.is_cancelling()
     if cancelling or status.state is JobState.CANCELLED:
-        message = cancel_message(status, record, output, usage, from_prefect=cancelling)
+        message = cancel_message(
+            status, record, output, usage, from_prefect=cancelling, files=files
+        )
         return Cancelled(message=message)
     # A job that left a record of its end is not lost, whatever the scheduler has forgotten.
     known = _NAMES.get(status.state, "JobFailed")

@@ -21,14 +21,27 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFil
 from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, Settings, get_current_settings
 
-from hpc_bridge.errors import SharedDirectoryError
-from hpc_bridge.files import write_private
+from hpc_bridge.errors import CommandError, SharedDirectoryError
 from hpc_bridge.journal import RunDirectory
-from hpc_bridge.tracking.lines import NEWEST_BYTES, Chunk, entries, read_chunk, skip_to_newest
+from hpc_bridge.storage.cluster_files import Part
+from hpc_bridge.tracking.lines import (
+    CHUNK_BYTES,
+    NEWEST_BYTES,
+    Chunk,
+    entries,
+    line_breaks,
+    newest_part,
+    read_chunk,
+    skip_to_newest,
+)
+from hpc_bridge.tracking.reader import Reader, output_size
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_POSITION = "relayed.json"
+_POSITION_BYTES = 4096
+"""More than it ever has."""
 LOGGER_NAME = "hpc_bridge.job"
 ENTRIES_PER_SECOND = 20.0
 BYTES_PER_SECOND = 1024 * 1024 / 60
@@ -65,13 +78,12 @@ class _Position:
     """On its way; whether the server has it is asked before anything else is sent."""
 
     @classmethod
-    def load(cls, path: Path) -> _Position:
-        try:
-            stored = json.loads(path.read_bytes())
-        except FileNotFoundError:
+    def read(cls, content: bytes | None) -> _Position:
+        if content is None:
             return cls()
+        stored = json.loads(content)
         if stored["format"] > FORMAT:
-            raise ValueError(f"{path} is of format {stored['format']}, which is newer than this")
+            raise ValueError(f"{_POSITION} is of format {stored['format']}, newer than this")
         batch = stored["sending"]
         return cls(
             stored["offset"],
@@ -86,9 +98,9 @@ class _Position:
             ),
         )
 
-    def save(self, path: Path) -> None:
+    def written(self) -> bytes:
         content = {"format": FORMAT, **asdict(self)}
-        write_private(path, json.dumps(content, default=datetime.isoformat).encode())
+        return json.dumps(content, default=datetime.isoformat).encode()
 
     def sent(self, batch: _Batch) -> None:
         self.offset, self.sending = batch.until, None
@@ -111,6 +123,8 @@ class OutputRelay:
        minute's worth. Output that outruns this by LONGEST_BACKLOG is left out up to its newest
        part, and an entry says so.
     4. One caller at a time; memory is bounded by a chunk, whatever the file is like.
+    5. Over a connection nothing is asked for while there is nothing new, and the lines of what is
+       left out are not counted.
     """
 
     def __init__(
@@ -119,6 +133,7 @@ class OutputRelay:
         element: int,
         flow_run_id: UUID,
         *,
+        reader: Reader | None = None,
         entries_per_second: float = ENTRIES_PER_SECOND,
         bytes_per_second: float = BYTES_PER_SECOND,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -127,82 +142,111 @@ class OutputRelay:
         self._run = run
         self._element = element
         self._flow_run_id = flow_run_id
+        self._reader = reader or Reader()
         self._entries_per_second = entries_per_second
         self._bytes_per_second = bytes_per_second
         self._now = now
         self._clock = clock
         self._position: _Position | None = None
+        self._path: Path | None = None
+        self._read_to: int | None = None
         self._warned = False
         self._credit = _BURST_SECONDS
         self._credited_at = clock()
 
-    async def relay(self, client: PrefectClient, *, final: bool = False) -> bool:
+    async def relay(
+        self, client: PrefectClient, *, size: int | None = None, final: bool = False
+    ) -> bool:
         """Send what has been printed since the last call; whether all of it has been sent.
 
-        ``final`` sends the rest at once, an unfinished last line too, up to LONGEST_BACKLOG. Raises
-        nothing when server or file system fail: it returns False, and the next call goes on from
-        the same place.
+        ``size`` is that of the output, if it is known. ``final`` sends the rest at once, an
+        unfinished last line too, up to LONGEST_BACKLOG. Raises nothing when server, connection or
+        file system fail: it returns False, and the next call goes on from the same place.
         """
         try:
-            return await self._relay(client, final=final)
+            return await self._relay(client, size=size, final=final)
         except httpx.HTTPError as error:
             logger.info("Output of %s waits for the server: %s", self._run.submission_id, error)
+        except CommandError as error:
+            logger.info("Output of %s waits for the cluster: %s", self._run.submission_id, error)
         except (OSError, SharedDirectoryError, ValueError, KeyError, TypeError) as error:
             level = logging.DEBUG if self._warned else logging.WARNING
             logger.log(level, "Output of %s is not relayed: %s", self._run.submission_id, error)
             self._warned = True
         return False
 
-    async def _relay(self, client: PrefectClient, *, final: bool) -> bool:
+    async def _relay(self, client: PrefectClient, *, size: int | None, final: bool) -> bool:
         if self._position is None:
-            self._position = await asyncio.to_thread(_Position.load, self._file)
+            at = Part(self._run.element(self._element) / _POSITION, 0, _POSITION_BYTES)
+            self._position = _Position.read(await self._reader.part(self._run.files, at))
         position = self._position
         if position.sending is not None:
             await self._look_up(client, position, position.sending)
+        if size is None:
+            size = output_size(await self._reader.listing(self._run, self._element))
+        if size is None or (size == self._read_to and not final):
+            return True
         self._earn()
         for number in range(_BATCHES_PER_CALL):
             if self._credit <= 0 and not final:
                 return False
             longest = NEWEST_BYTES if final and number >= _FINAL_BATCHES else LONGEST_BACKLOG
-            chunk = await asyncio.to_thread(self._next_chunk, position.offset, longest, final)
+            chunk = await self._next_chunk(position.offset, size, longest, final)
             if chunk is None:
+                self._read_to = size
                 return True
             await self._send(client, position, chunk)
         return False
 
-    @property
-    def _file(self) -> Path:
-        return self._run.path / str(self._element) / "relayed.json"
+    async def _save(self, position: _Position) -> None:
+        name = f"{self._element}/{_POSITION}"
+        await self._reader.write(self._run, name, position.written())
 
-    def _save(self, position: _Position) -> None:
-        self._run.element(self._element)
-        position.save(self._file)
-
-    def _next_chunk(self, offset: int, longest: int, final: bool) -> Chunk | None:
+    async def _next_chunk(self, offset: int, size: int, longest: int, final: bool) -> Chunk | None:
         """The next lines of the output, or a note that some are left out; None at its end."""
-        path = self._run.output(self._element)
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            return None
         if size < offset:
             return Chunk(0, ["... the output file was cut or replaced; from its start:"])
         if size - offset > longest:
-            return skip_to_newest(path, offset, size, f"hpc-bridge logs {self._flow_run_id}")
-        return read_chunk(path, offset, unfinished_too=final)
+            newest = await self._read(*newest_part(size))
+            where = f"hpc-bridge logs {self._flow_run_id}, or {self._path}"
+            return await asyncio.to_thread(
+                skip_to_newest, newest, offset, size, where, self._line_breaks
+            )
+        content = await self._read(offset, min(CHUNK_BYTES, size - offset))
+        return await asyncio.to_thread(read_chunk, content, offset, unfinished_too=final)
+
+    async def _read(self, offset: int, limit: int) -> bytes:
+        """Some bytes of the output."""
+        files = self._run.files
+        if limit == 0:
+            return b""
+        paths = [self._path] if self._path else self._run.outputs(self._element)
+        wanted = [Part(path, offset, limit) for path in paths]
+        found = await asyncio.gather(*(self._reader.part(files, part) for part in wanted))
+        for path, content in zip(paths, found, strict=True):
+            if content is not None:
+                self._path = path
+                return content
+        return b""
+
+    def _line_breaks(self, start: int, end: int) -> int:
+        if self._path is None or not self._run.files.is_here:
+            return 0
+        return line_breaks(self._path, start, end)
 
     async def _send(self, client: PrefectClient, position: _Position, chunk: Chunk) -> None:
         messages = entries(chunk.lines)
         if not messages:
             position.offset = chunk.until
-            await asyncio.to_thread(self._save, position)
+            if self._run.files.is_here:
+                await self._save(position)
             return
         tick = timedelta(microseconds=1)
         first = max(self._now(), position.last + tick)
         position.last = first + (len(messages) - 1) * tick
         batch = _Batch(chunk.until, first, position.last, chunk.left_out)
         position.sending = batch
-        await asyncio.to_thread(self._save, position)
+        await self._save(position)
         logs = [
             LogCreate(
                 name=LOGGER_NAME,
@@ -226,7 +270,8 @@ class OutputRelay:
             sum(map(len, messages)) / self._bytes_per_second,
         )
         position.sent(batch)
-        await asyncio.to_thread(self._save, position)
+        if self._run.files.is_here:  # elsewhere a later process asks the server for the batch
+            await self._save(position)
 
     async def _look_up(self, client: PrefectClient, position: _Position, batch: _Batch) -> None:
         """Whether the server took a batch whose answer never came."""

@@ -27,7 +27,11 @@ def reconnect(
     """The connection for a submission, ``submission.json`` of ``run``. Blocks."""
     scheduler: SchedulerName = submission["scheduler"]
     return connect(
-        scheduler, run.shared, poll_interval or POLL_INTERVAL[scheduler], options_of(submission)
+        scheduler,
+        run.shared,
+        poll_interval or POLL_INTERVAL[scheduler],
+        options_of(submission),
+        run.files.login,
     )
 
 

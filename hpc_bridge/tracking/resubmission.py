@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from hpc_bridge.cluster import Cluster
+from hpc_bridge.cluster import SUBMITTED, Cluster
 from hpc_bridge.connections import Connection
 from hpc_bridge.errors import CommandNotFound, HPCBridgeError, SharedDirectoryError
 from hpc_bridge.jobs import JobId
-from hpc_bridge.journal import RunDirectory, shared_directory_errors, submission_time
+from hpc_bridge.journal import (
+    SUBMISSION,
+    RunDirectory,
+    shared_directory_errors,
+    submission_time,
+)
+from hpc_bridge.schedulers.base import Answer
 from hpc_bridge.script import plain_job
-from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.storage.bundle import ARCHIVE, BUNDLE, BundleStore
+from hpc_bridge.tracking.claims import claims_of
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.transports.base import Files
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_OLD_JOB = ("format", "job_id", "submitted")
+_OF_THE_OLD_JOB = ("format", "job_id", "submitted", "bundles")
 
 
 def resubmit(run: RunDirectory, connection: Connection) -> JobId:
@@ -31,10 +37,24 @@ def resubmit(run: RunDirectory, connection: Connection) -> JobId:
     The caller has looked the name up. Raises CommandErrors and SharedDirectoryError.
     """
     with shared_directory_errors(run.shared):
-        script = (run.path / "job.sh").read_text(encoding="utf-8")
-    job_id = connection.cluster.submit(script, run.submission_id)
-    note_job_id(run, run.read_submission(), job_id)
+        script = run.files.read(run.path / "job.sh").decode()
+        submission = run.read_submission()
+        _link_bundles(run, submission)
+    elsewhere = None if run.files.is_here else str(run.path)
+    job_id = connection.cluster.submit(script, run.submission_id, run_dir=elsewhere)
+    note_job_id(run, submission, job_id)
     return job_id
+
+
+def _link_bundles(run: RunDirectory, submission: Mapping[str, Any]) -> None:
+    """Whoever died before the submission may have linked none of them."""
+    store = BundleStore(run.shared, run.files)
+    links: dict[str, str] = {}
+    for element, key in submission.get("bundles", {}).items():
+        with contextlib.suppress(FileNotFoundError):
+            links |= store.links(key, f"runs/{run.submission_id}/{element}")
+    if links:
+        run.files.put(Files(str(run.shared), {}, links))
 
 
 def submit_again(job: TrackedJob, submission_id: str, *, resubmissions: int) -> TrackedJob:
@@ -46,15 +66,12 @@ def submit_again(job: TrackedJob, submission_id: str, *, resubmissions: int) -> 
     Done again with the same id, after a crash, it goes on where it was interrupted. Raises
     CommandErrors and SharedDirectoryError.
     """
-    run = RunDirectory(job.run.shared / "runs" / submission_id)
-    if run.path.exists():
-        run.reopen()
-    else:
-        run = RunDirectory.create(job.run.shared, submission_id)
-    claims_on(run.shared).take(run)
+    run = job.run.beside(submission_id)
     try:
         job_id = None
-        if (run.path / "submission.json").exists():
+        if run.read(SUBMISSION) is not None:
+            run.reopen()
+            claims_of(run).take(run)
             job_id = noted_or_found(run, job.connection.cluster)
         else:
             _copy(job, run, resubmissions)
@@ -76,6 +93,14 @@ def note_job_id(run: RunDirectory, journal: Mapping[str, Any], job_id: JobId) ->
         logger.warning("The id of job %s could not be noted: %s", job_id, error)
 
 
+def note_answer(job: TrackedJob) -> None:
+    """Note the id of a job whose submission brought the journal along, and so without it."""
+    journal = job.run.read_submission()
+    if journal.get("job_id") is None:
+        array_id = job.connection.cluster.scheduler.array_id
+        note_job_id(job.run, journal, array_id(job.job_id))
+
+
 def now() -> str:
     """The time as it stands in ``submission.json``."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -90,10 +115,19 @@ def noted_or_found(run: RunDirectory, cluster: Cluster) -> JobId | None:
     submission = run.read_submission()
     if (noted := submission.get("job_id")) is not None:
         return JobId(noted)
-    job_id = _found(run, [int(element) for element in submission["flow_runs"]], cluster)
+    job_id = _answered(run, cluster) or _found(
+        run, [int(element) for element in submission["flow_runs"]], cluster
+    )
     if job_id is not None:
         note_job_id(run, submission, job_id)
     return job_id
+
+
+def _answered(run: RunDirectory, cluster: Cluster) -> JobId | None:
+    """As the scheduler said when it took the job, which nobody may have heard."""
+    if not (answer := run.read(SUBMITTED)):
+        return None
+    return cluster.scheduler.parse_submit(Answer((), 0, answer.decode(errors="replace"), ""))
 
 
 def _found(run: RunDirectory, elements: Sequence[int], cluster: Cluster) -> JobId | None:
@@ -116,36 +150,42 @@ def _found(run: RunDirectory, elements: Sequence[int], cluster: Cluster) -> JobI
 
 def _copy(job: TrackedJob, run: RunDirectory, resubmissions: int) -> None:
     """Everything that the new job needs; its journal last."""
-    old = job.run
+    old, folder = job.run, f"runs/{run.submission_id}"
     with shared_directory_errors(run.shared):
-        # The old id is fifteen letters of ours: wherever it stands, it means the old submission.
-        script = (old.path / "job.sh").read_text(encoding="utf-8")
-        run.write(
-            "job.sh", plain_job(script).replace(old.submission_id, run.submission_id).encode()
-        )
-        run.write("env", (old.path / "env").read_bytes())
-        (run.path / "job.out").touch(mode=0o600)
-        _link_bundle(old, job.element, run.element(0))
+        script, environment = (old.files.read(old.path / name) for name in ("job.sh", "env"))
         submission = old.read_submission()
+        links = _bundle_links(old, job.element, f"{folder}/0")
     kept = {name: value for name, value in submission.items() if name not in _OF_THE_OLD_JOB}
-    run.write_submission(
-        kept
-        | {
-            "submission": run.submission_id,
-            "flow_runs": {"0": str(job.flow_run_id)},
-            "spec": submission["spec"] | {"name": run.submission_id},
-            "created": now(),
-            "continues": old.submission_id,
-            "resubmissions": resubmissions,
-        }
-    )
+    new = kept | {
+        "submission": run.submission_id,
+        "flow_runs": {"0": str(job.flow_run_id)},
+        "spec": submission["spec"] | {"name": run.submission_id},
+        "created": now(),
+        "continues": old.submission_id,
+        "resubmissions": resubmissions,
+    }
+    # The old id is fifteen letters of ours: wherever it stands, it means the old submission.
+    own = plain_job(script.decode()).replace(old.submission_id, run.submission_id)
+    claim, holder = claims_of(run).first(run)
+    content = {
+        f"live/{run.submission_id}": b"",
+        f"{folder}/{claim}": holder,
+        f"{folder}/job.out": b"",
+        f"{folder}/job.sh": own.encode(),
+        f"{folder}/env": environment,
+    }
+    with shared_directory_errors(run.shared):
+        run.files.put(Files(str(run.shared), content, links))
+    run.write_submission(new)
 
 
-def _link_bundle(old: RunDirectory, element: int, folder: Path) -> None:
+def _bundle_links(old: RunDirectory, element: int, folder: str) -> dict[str, str]:
     """The packed flow and its files; format 1 kept them beside the script."""
-    for name in ("bundle.json", "files.zip"):
-        for place in (old.path / str(element), old.path):
-            if (place / name).exists():
-                with contextlib.suppress(FileExistsError):
-                    os.link(place / name, folder / name)
-                break
+    own, whole = old.files.listings([old.element(element), old.path])
+    links = {}
+    for name in (BUNDLE, ARCHIVE):
+        if name in (own or ()):
+            links[f"{folder}/{name}"] = f"runs/{old.submission_id}/{element}/{name}"
+        elif name in (whole or ()):
+            links[f"{folder}/{name}"] = f"runs/{old.submission_id}/{name}"
+    return links

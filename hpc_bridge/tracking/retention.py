@@ -5,25 +5,39 @@ Results are the users' own and are never removed.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-from collections import Counter
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from hpc_bridge.journal import RunDirectory, is_submission_id, shared_directory_errors
+from hpc_bridge.journal import (
+    SETTLED,
+    SUBMISSION,
+    RunDirectory,
+    is_submission_id,
+    shared_directory_errors,
+)
 from hpc_bridge.settings import Settings
+from hpc_bridge.storage.asking import each
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Entry
+from hpc_bridge.tracking.lookup import read_journals
+from hpc_bridge.tracking.removing import REMOVING, Remover
 
 if TYPE_CHECKING:
     from hpc_bridge.sites.site import Site
 
-REMOVING = ".removing-"
-"""Begins the name of what is being removed; what a dead process left so is finished later."""
+_AT_ONCE = 200
+"""Run directories that are looked at by one remote command."""
+_TRANSFER = re.compile(r"\.hpc-bridge-[0-9a-f]+")
+_TRANSFER_OVER = timedelta(days=1)
+
+Told = Callable[[Sequence[RunDirectory]], Collection[str]]
+"""Of these submissions those all of whose flow runs are known to have ended, by their ids."""
+_Listing = Mapping[str, Entry]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -52,165 +66,195 @@ def kept_for(settings: Settings, site: Site | None) -> timedelta | None:
 def sweep(
     shared: Path,
     older_than: timedelta,
+    files: ClusterFiles = HERE,
     *,
     dry_run: bool = False,
     now: datetime | None = None,
-    told: Collection[str] = (),
+    told: Told = lambda _: (),
 ) -> Swept:
     """Remove what ended longer than ``older_than`` ago, and bundles that no run links to.
 
-    1. A submission with a live marker, or with a flow run whose end is not told, stays. ``told``
-       names submissions without such notes (format 1) whose flow runs are known to have ended.
-    2. A directory is renamed first, so that nobody finds half of one; any process may finish.
+    1. A submission with a live marker, or with a flow run whose end is not told, stays. ``told`` is
+       asked about those that have ended without either (format 1).
+    2. Nobody finds half of a directory, and any process may finish what another has begun.
     3. What cannot be removed is told in ``errors`` and hinders nothing else.
+    4. What a transfer to the cluster left behind goes too, a day later, as does what was being
+       removed.
     """
-    before = (now or datetime.now(UTC)) - older_than
-    swept = Swept()
-    remover = _Remover(swept, dry_run=dry_run)
+    now = now or datetime.now(UTC)
     with shared_directory_errors(shared):
-        for folder in ("runs", "bundles"):
-            for left in _entries(shared / folder):
-                if left.name.startswith(REMOVING):
-                    remover.finish(left)
-        for path in _entries(shared / "runs"):
-            if is_submission_id(path.name) and _last_change(path) < before:
-                _sweep_run(RunDirectory(path), told, swept, remover)
-        for path in _entries(shared / "bundles"):
-            if not path.name.startswith(".") and _last_change(path) < before:
-                swept.bundles += not remover.is_linked(path) and remover.remove(path)
-    return swept
+        return _Sweep(shared, files, now, older_than, told, dry_run=dry_run).run()
 
 
-def _sweep_run(run: RunDirectory, told: Collection[str], swept: Swept, remover: _Remover) -> None:
-    try:
-        verdict = _verdict(run, told=run.submission_id in told)
-    except (OSError, ValueError, KeyError) as error:
-        swept.errors.append(f"{run.path}: {error}")
-        return
-    if verdict == "live":
-        swept.kept_live += 1
-    elif verdict == "untold":
-        swept.untold.append(run.submission_id)
-    else:
-        swept.count += remover.remove(run.path)
+class _Sweep:
+    """One sweep."""
+
+    def __init__(
+        self,
+        shared: Path,
+        files: ClusterFiles,
+        now: datetime,
+        older_than: timedelta,
+        told: Told,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._shared = shared
+        self._files = files
+        self._before = now - older_than
+        self._transfers_before = now - _TRANSFER_OVER
+        self._told = told
+        self._swept = Swept()
+        self._remover = Remover(files, dry_run=dry_run)
+        self._live: Collection[str] = ()
+        self._left: list[Path] = []
+        self._unsettled: dict[RunDirectory, list[int]] = {}
+
+    def run(self) -> Swept:
+        """All of it."""
+        runs, bundles = self._shared / "runs", self._shared / "bundles"
+        folders = [self._shared, runs, bundles, self._shared / "live"]
+        top, in_runs, in_bundles, live = (
+            found or {} for found in self._files.listings(folders, depth=1)
+        )
+        self._live = live
+        self._left = [runs / name for name in in_runs if name.startswith(REMOVING)]
+        self._left += [bundles / name for name in in_bundles if name.startswith(REMOVING)]
+        self._left += [self._shared / name for name in self._transfers(top)]
+        names = [name for name in in_runs if is_submission_id(name)]
+        for some in _groups(names):
+            self._sweep_runs(
+                {RunDirectory(runs / name, self._files): in_runs[name] for name in some}
+            )
+        for unsettled in _groups(list(self._unsettled)):
+            self._sort(unsettled)
+        self._ask_about_untold()
+        self._remover.finish(self._left)
+        self._sweep_bundles(bundles)
+        self._swept.bytes = self._remover.bytes
+        self._swept.errors += self._remover.errors
+        return self._swept
+
+    def _sweep_runs(self, runs: Mapping[RunDirectory, Entry]) -> None:
+        """Remove those that are over; keep the old ones that are not for a closer look."""
+        listings = self._listed(list(runs), depth=2)
+        old = [run for run, found in listings.items() if self._is_old(runs[run], found)]
+        over = []
+        for run, elements in self._elements(old).items():
+            settled = all(f"{element}/{SETTLED}" in listings[run] for element in elements)
+            if settled and run.submission_id not in self._live:
+                over.append(run)
+            else:
+                self._unsettled[run] = elements
+        for run in listings.keys() - set(over):
+            self._left += [run.path / name for name in self._transfers(listings[run])]
+        self._remove(over)
+
+    def _sort(self, runs: Sequence[RunDirectory]) -> None:
+        for run, found in self._listed(runs, depth=3).items():
+            elements = self._unsettled[run]
+            if elements and all(_has_ended(run, element, found) for element in elements):
+                self._swept.untold.append(run.submission_id)
+            else:
+                self._swept.kept_live += 1
+
+    def _ask_about_untold(self) -> None:
+        runs = {
+            name: RunDirectory(self._shared / "runs" / name, self._files)
+            for name in self._swept.untold
+            if name not in self._live
+        }
+        told = self._told(list(runs.values())) if runs else ()
+        self._swept.untold = [name for name in self._swept.untold if name not in told]
+        self._remove([runs[name] for name in told])
+
+    def _remove(self, runs: Sequence[RunDirectory]) -> None:
+        for some in _groups(runs):
+            self._swept.count += self._remover.remove([run.path for run in some], SUBMISSION)
+
+    def _listed(self, runs: Sequence[RunDirectory], depth: int) -> dict[RunDirectory, _Listing]:
+        """Of those that are there; what is wrong with one is told."""
+
+        def ask(some: Sequence[RunDirectory]) -> list[_Listing | None]:
+            return [*self._files.listings([run.path for run in some], depth=depth)]
+
+        found: dict[RunDirectory, _Listing] = {}
+        for run, listing in zip(runs, each(ask, runs), strict=True):
+            if isinstance(listing, OSError):
+                self._swept.errors.append(f"{run.path}: {listing}")
+            elif listing is not None:
+                found[run] = listing
+        return found
+
+    def _elements(self, runs: Sequence[RunDirectory]) -> dict[RunDirectory, list[int]]:
+        """By the journals; none without one, since then nothing was submitted."""
+        found: dict[RunDirectory, list[int]] = {}
+        for run, content in read_journals(runs):
+            try:
+                if isinstance(content, OSError):
+                    raise content
+                flow_runs = {} if content is None else json.loads(content)["flow_runs"]
+                found[run] = [int(element) for element in flow_runs]
+            except json.JSONDecodeError as error:
+                self._swept.errors.append(f"{run.path}: submission.json cannot be read: {error}")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._swept.errors.append(f"{run.path}: {error}")
+        return found
+
+    def _is_old(self, entry: Entry, listing: _Listing) -> bool:
+        """By the newest time in the folder, one level of folders deep: its journal, output, and
+        ends."""
+        times = [
+            below.modified
+            for name, below in listing.items()
+            if "/" not in name or name.partition("/")[0].isdecimal()
+        ]
+        return _is_before(max([entry.modified, *times]), self._before)
+
+    def _sweep_bundles(self, folder: Path) -> None:
+        """After the runs, whose files have other names here."""
+        listing = self._files.listings([folder], depth=2)[0] or {}
+        bundles: dict[str, dict[str, Entry]] = {}
+        for name, entry in listing.items():
+            bundle, _, below = name.partition("/")
+            if not bundle.startswith("."):
+                bundles.setdefault(bundle, {})[below] = entry
+        old = [
+            folder / name
+            for name, known in bundles.items()
+            if known[""].kind == "folder"
+            and _is_before(max(entry.modified for entry in known.values()), self._before)
+            and not any(self._remover.links(entry) > 1 for entry in _files(known))
+        ]
+        self._swept.bundles += self._remover.remove(old, "bundle.json")
+
+    def _transfers(self, listing: _Listing) -> list[str]:
+        """What killed transfers have left, directly in the folder."""
+        return [
+            name
+            for name, entry in listing.items()
+            if _TRANSFER.fullmatch(name)
+            and entry.kind == "folder"
+            and _is_before(entry.modified, self._transfers_before)
+        ]
 
 
-def _verdict(run: RunDirectory, *, told: bool) -> str:
-    """``live``, ``untold`` or ``over``."""
-    marked = (run.shared / "live" / run.submission_id).exists()
-    elements = _elements(run)
-    if not marked and (told or all(run.settled(element) is not None for element in elements)):
-        return "over"
-    ended = all(
-        run.settled(element) is not None or run.exit_record(element) is not None
-        for element in elements
-    )
-    return "untold" if ended and elements else "live"
+def _has_ended(run: RunDirectory, element: int, listing: _Listing) -> bool:
+    start = f"{element}/"
+    below = {
+        name.removeprefix(start): entry for name, entry in listing.items() if name.startswith(start)
+    }
+    return SETTLED in below or run.traces_in(element, below).is_over
 
 
-def _elements(run: RunDirectory) -> list[int]:
-    """Of the journal; empty when there is none, and so nothing was submitted."""
-    try:
-        journal: dict[str, Any] = run.read_submission()
-    except FileNotFoundError:
-        return []
-    except json.JSONDecodeError as error:
-        raise ValueError(f"submission.json cannot be read: {error}") from error
-    return [int(element) for element in journal["flow_runs"]]
+def _files(known: _Listing) -> Iterator[Entry]:
+    return (entry for entry in known.values() if entry.kind != "folder")
 
 
-def _last_change(path: Path) -> datetime:
-    """The newest time in the folder, one level of folders deep: its journal, output, and ends.
-
-    A folder that is gone has just changed.
-    """
-    newest = 0.0
-    try:
-        for entry in (path, *path.iterdir()):
-            status = entry.lstat()
-            newest = max(newest, status.st_mtime)
-            if entry.name.isdecimal() and entry.is_dir():
-                newest = max([newest, *(below.lstat().st_mtime for below in entry.iterdir())])
-    except OSError:
-        return datetime.max.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(newest, UTC)
+def _is_before(modified: float, then: datetime) -> bool:
+    return datetime.fromtimestamp(modified, UTC) < then
 
 
-class _Remover:
-    """Removes trees and counts what becomes free, or counts only."""
-
-    def __init__(self, swept: Swept, *, dry_run: bool) -> None:
-        self._swept = swept
-        self._dry_run = dry_run
-        # Names that would be gone by now: a bundle is one file under two names.
-        self._gone: Counter[tuple[int, int]] = Counter()
-
-    def remove(self, path: Path) -> bool:
-        """Whether it is gone now."""
-        if self._dry_run:
-            self._count(path)
-            return True
-        aside = path.with_name(f"{REMOVING}{path.name}")
-        try:
-            path.rename(aside)
-        except FileNotFoundError:
-            return False  # somebody else was first
-        except OSError as error:
-            self._swept.errors.append(f"{path}: {error.strerror}")
-            return False
-        return self.finish(aside)
-
-    def finish(self, path: Path) -> bool:
-        """Remove what has been renamed already."""
-        self._count(path)
-        if self._dry_run:
-            return True
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            return not path.exists()
-        except OSError:
-            return self._remove_protected(path)
-        return True
-
-    def is_linked(self, bundle: Path) -> bool:
-        """Whether a run directory still has the bundle's files."""
-        return any(self._links(status) > 1 for status in _files(bundle))
-
-    def _remove_protected(self, path: Path) -> bool:
-        """Again, after opening folders that a flow has made read-only."""
-        try:
-            for folder, _, _ in os.walk(path):
-                Path(folder).chmod(0o700)
-                for below in _entries(Path(folder)):
-                    if below.is_dir() and not below.is_symlink():
-                        below.chmod(0o700)
-            shutil.rmtree(path)
-        except OSError as error:
-            self._swept.errors.append(f"{error.filename or path}: {error.strerror}")
-            return False
-        return True
-
-    def _count(self, path: Path) -> None:
-        for status in _files(path):
-            if self._links(status) == 1:
-                self._swept.bytes += status.st_size
-            if self._dry_run:
-                self._gone[status.st_dev, status.st_ino] += 1
-
-    def _links(self, status: os.stat_result) -> int:
-        return status.st_nlink - self._gone[status.st_dev, status.st_ino]
-
-
-def _files(path: Path) -> Iterator[os.stat_result]:
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                yield (Path(folder) / name).lstat()
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
+def _groups(all_: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(all_), _AT_ONCE):
+        yield all_[start : start + _AT_ONCE]

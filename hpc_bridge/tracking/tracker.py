@@ -24,6 +24,8 @@ from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.labels import label_flow_run
 from hpc_bridge.tracking.outcome import is_other_jobs, settle
 from hpc_bridge.tracking.output import OutputRelay
+from hpc_bridge.tracking.reader import output_size
+from hpc_bridge.tracking.resubmission import note_answer
 from hpc_bridge.tracking.usage import cost_metadata, publish_usage, usage_markdown
 from hpc_bridge.tracking.waiting import Waiting, say
 from hpc_bridge.watcher import WatchedJob
@@ -69,7 +71,7 @@ class Tracker:
         self._on_first_news = on_first_news
         self._on_over = on_over
         self._keeper = keeper
-        self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
+        self._relay = self._relay_of(job)
         self._over = self._looked = False
         self._abandoned = False
         self._cancelling_since: float | None = None
@@ -113,8 +115,11 @@ class Tracker:
     def _begin(self, job: TrackedJob) -> None:
         self.job = job
         self.waiting = Waiting(self.client, job)
-        self._relay = OutputRelay(job.run, job.element, job.flow_run_id)
+        self._relay = self._relay_of(job)
         self._over = self._looked = False
+
+    def _relay_of(self, job: TrackedJob) -> OutputRelay:
+        return OutputRelay(job.run, job.element, job.flow_run_id, reader=self._keeper.reader)
 
     async def _until_over(self) -> JobStatus | None:
         """The status at the end; None when another process has taken over."""
@@ -127,6 +132,8 @@ class Tracker:
         over = asyncio.ensure_future(watched.over())
         over.add_done_callback(lambda _: self._awake.set())
         try:
+            if not job.run.files.is_here and job.element == 0:
+                await self._safely(asyncio.to_thread(note_answer, job))
             await self._safely(self.waiting.note_lease())
             await self._safely(label_flow_run(self.client, job))
             await self._first_answer(watched)
@@ -179,18 +186,15 @@ class Tracker:
             if status.state.is_waiting and self._looked:
                 return  # its files say nothing new
             self._looked = True
-        over, started = await asyncio.to_thread(self._traces)
-        if started:
+        job = self.job
+        listing = await self._keeper.reader.listing(job.run, job.element)
+        traces = job.run.traces_in(job.element, listing)
+        if traces.attempt is not None:
             self.waiting.starts()
-            await self._relay.relay(self.client)
-        if over and not self._over:  # the job has said so itself: the scheduler knows by now
+            await self._relay.relay(self.client, size=output_size(listing) or 0)
+        if traces.is_over and not self._over:  # the job has said so: the scheduler knows by now
             self.job.connection.watcher.hurry()
-        self._over = over
-
-    def _traces(self) -> tuple[bool, bool]:
-        """(whether the newest attempt has left its exit record, whether there is one)."""
-        attempt = self.job.run.newest_attempt(self.job.element)
-        return attempt is not None and (attempt / "exit.json").exists(), attempt is not None
+        self._over = traces.is_over
 
     # while it is being cancelled
 
@@ -243,7 +247,7 @@ class Tracker:
                 break
             except ObjectNotFound:
                 break  # deleted meanwhile
-            except (httpx.HTTPError, OSError, ValueError) as error:
+            except (httpx.HTTPError, HPCBridgeError, OSError, ValueError) as error:
                 logger.warning(
                     "The end of flow run %s cannot be told yet: %s", self.job.flow_run_id, error
                 )

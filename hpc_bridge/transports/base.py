@@ -26,6 +26,8 @@ class Completed:
     exit_code: int
     stdout: str
     stderr: str
+    raw: bytes = field(default=b"", repr=False, compare=False)
+    """``stdout`` before it was decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Files:
     """Files to be written below ``folder``, an absolute path: relative name -> bytes, or the
     local file that holds them. They appear in this order, each one whole.
 
-    ``links``, made after them: relative name -> that of the file which gets it as a second name.
+    ``links``, made after them: relative name -> the file which gets it as a second name, one of
+    ``content`` or one that was there before; its path is relative to ``folder``, too, or absolute.
+    A name that exists already stays what it is.
     """
 
     folder: str

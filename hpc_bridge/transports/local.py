@@ -67,7 +67,7 @@ class LocalTransport(LocalFiles):
             ) from None
         if errors:
             raise errors[0]
-        return Completed(process.returncode, _text(stdout), _text(stderr))
+        return Completed(process.returncode, _text(stdout), _text(stderr), stdout)
 
     def user(self) -> str:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -34,6 +35,11 @@ class LocalFiles(Transport):
                 target = Path(files.folder) / relative_name(name)
                 _make_folder(target.parent)
                 _write(content, target, meter)
+            for name, existing in files.links.items():
+                target = Path(files.folder) / relative_name(name)
+                _make_folder(target.parent)
+                with contextlib.suppress(FileExistsError):
+                    os.link(Path(files.folder) / existing, target)
         meter.tell()
 
     def put_tree(self, local: Path, remote: str, *, progress: Progress | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import Literal
@@ -60,3 +61,11 @@ def _open(login: Login) -> Transport:
     from hpc_bridge.transports.paramiko import ParamikoTransport
 
     return ParamikoTransport(host, user=login.user, on_login=load.count_login)
+
+
+def _forget() -> None:
+    global _opening
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -37,7 +37,7 @@ class Logins:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._host = host
-        self._file = f"logins-{re.sub(r'[^A-Za-z0-9.-]', '_', host)}.json"
+        self._file = _file_name(host)
         self._folder = folder
         self._clock = clock
         self._sleep = sleep
@@ -96,6 +96,19 @@ class Logins:
             f" minute or {PER_HOUR} times in an hour, and sites ban those who do so more often."
             f" The next login is possible in {seconds:.0f} s."
         )
+
+
+def used_logins(host: str) -> tuple[int, int]:
+    """How many of the budget's logins to a host are spent, in the last minute and hour."""
+    now = time.time()
+    with locked(machine_folder() / _file_name(host)) as file:
+        times = _times(read_text(file))
+    minute, hour = (sum(now - span < t <= now for t in times) for span in (_MINUTE, _HOUR))
+    return minute, hour
+
+
+def _file_name(host: str) -> str:
+    return f"logins-{re.sub(r'[^A-Za-z0-9.-]', '_', host)}.json"
 
 
 def _times(text: str) -> list[float]:

@@ -60,6 +60,14 @@ class OpenSSHTransport(SSHTransport):
         return Link(self._name, OwnMaster(self._destination, Logins(where), self._on_login).connect)
 
 
+def configured(host: str) -> Mapping[str, str]:
+    """What ssh makes of the user's configuration for a host; nothing is connected.
+
+    Raises CommandError as ``OpenSSHTransport`` does.
+    """
+    return _settings(Destination("ssh", (), host))
+
+
 def _settings(destination: Destination) -> Mapping[str, str]:
     """What ssh makes of the user's configuration for this host."""
     command = destination.argv("-G")

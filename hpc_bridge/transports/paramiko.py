@@ -273,5 +273,5 @@ def _send(channel: paramiko.Channel, kind: bytes, *values: str | bool) -> None:
         if isinstance(value, bool):
             message.add_boolean(value)
         else:
-            message.add_string(value)
+            message.add_string(value.encode(errors="surrogateescape"))
     channel.transport._send_user_message(message)  # type: ignore[union-attr]

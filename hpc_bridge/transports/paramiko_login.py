@@ -110,7 +110,7 @@ class Login:
             if isinstance(error, CommandError):
                 raise
             raise Unreachable(
-                f"no connection to {host.name}: {error or 'it was closed by the other side'}"
+                f"no connection to {host.name}: {str(error) or 'it was closed by the other side'}"
             ) from error
         except BaseException:
             close(transport)

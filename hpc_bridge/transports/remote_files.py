@@ -20,6 +20,7 @@ from hpc_bridge.transports.archive import (
     CHECKED_ABOVE,
     Meter,
     Packing,
+    archive_of_links,
     end_of_archive,
     relative_name,
 )
@@ -27,10 +28,15 @@ from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.remote_shell import COMMAND, TRANSFER
 
 NO_SUCH_FILE = 66
-NEEDED = ("tar", "mkdir", "mv", "rm", "cat", "head", "tail", "wc", "find", "awk", "ps")
+NEEDED = (
+    *("tar", "mkdir", "mv", "rm", "cat", "head", "tail", "wc", "find", "awk", "ps"),
+    *("xargs", "touch", "ln", "env", "id"),
+)
 _IN_ONE_MOVE = 100
 _ESCAPED = re.compile(rb"\\([nr\\])")
 _UNESCAPED = {b"n": b"\n", b"r": b"\r", b"\\": b"\\"}
+# Reasons are told by the C library's words; bash reads LC_ALL at once, dash has no other language.
+_OWN_WORDS = "export LC_ALL=C"
 _SUMS = """\
 if command -v sha256sum >/dev/null; then sha256sum -c sums
 elif command -v shasum >/dev/null; then shasum -a 256 -c sums
@@ -51,7 +57,7 @@ def receiving(aside: str, then: str | None = None) -> str:
     """
     q, parent = quote(aside), quote(str(PurePosixPath(aside).parent))
     unpacked = (
-        f"(umask 077; mkdir -p {parent} && mkdir {q} && cd {q} && tar -xf - &&"
+        f"(umask 077; {_OWN_WORDS}; mkdir -p {parent} && mkdir {q} && cd {q} && tar -xf - &&"
         " { [ -f finish ] || { echo the archive broke off >&2; false; }; } && . ./finish)"
     )
     after = "true" if then is None else f"{{ w={COMMAND}; {then} <{q}/stdin; }}"
@@ -72,12 +78,19 @@ def sending(files: Files | None, meter: Meter, stdin: bytes = b"") -> Iterator[b
     moves: list[str] = []
     if files is not None:
         folder = files.folder.rstrip("/")
-        names = [relative_name(name) for name in files.content]
-        for number, (name, content) in enumerate(files.content.items()):
-            yield from _readable(packing.member(f"f/{number}/{PurePosixPath(name).name}", content))
-        numbered = enumerate(PurePosixPath(name) for name in names)
-        for parent, group in itertools.groupby(numbered, key=lambda item: str(item[1].parent)):
-            moves += _moves([f"f/{n}/{path.name}" for n, path in group], f"{folder}/{parent}")
+        named = [
+            (PurePosixPath(relative_name(name)), files.content[name]) for name in files.content
+        ]
+        groups = itertools.groupby(named, key=lambda item: item[0].parent)
+        for number, (parent, group) in enumerate(groups):
+            members = []
+            for path, content in group:
+                members.append(f"f/{number}/{path.name}")
+                yield from _readable(packing.member(members[-1], content))
+            moves += _moves(members, f"{folder}/{parent}")
+        if files.links:
+            yield from packing.own_member("links", archive_of_links(files.links))
+            moves.append(f"tar -xPf links --skip-old-files -C {quote(folder)} || exit 1")
     yield from packing.own_member("stdin", stdin)
     yield from _finish(packing, moves)
 
@@ -125,7 +138,7 @@ def reading(path: str) -> str:
     """Steps that write size and sum of a file, and its bytes."""
     q = quote(path)
     return (
-        f"w={TRANSFER}; ([ -f {q} ] || exit {NO_SUCH_FILE};"
+        f"w={TRANSFER}; ({_OWN_WORDS}; [ -f {q} ] || exit {NO_SUCH_FILE};"
         f" n=$(wc -c <{q}) || exit 1; n=$((n)); d=-;"
         f" [ $n -gt {CHECKED_ABOVE} ] && d=$(sha256sum <{q} || shasum -a 256 <{q});"
         f" set -- $d; echo $n ${{1:--}}; [ $n -eq 0 ] || head -c $n {q})"
@@ -136,7 +149,7 @@ def reading_part(path: str, offset: int, limit: int) -> str:
     """Steps that write some bytes of a file."""
     q = quote(path)
     return (
-        f"w={TRANSFER}; ([ -f {q} ] || exit {NO_SUCH_FILE};"
+        f"w={TRANSFER}; ({_OWN_WORDS}; [ -f {q} ] || exit {NO_SUCH_FILE};"
         f" tail -c +{int(offset) + 1} <{q} | head -c {int(limit)})"
     )
 
@@ -145,7 +158,7 @@ def reading_tree(path: str) -> str:
     """Steps that write the sums of a folder's large files, an empty line, and its archive."""
     q = quote(path)
     return (
-        f"w={TRANSFER}; (cd {q} 2>/dev/null || exit {NO_SUCH_FILE};"
+        f"w={TRANSFER}; ({_OWN_WORDS}; cd {q} 2>/dev/null || exit {NO_SUCH_FILE};"
         f" find . -type f -size +{CHECKED_ABOVE // 512} -exec sha256sum {{}} + 2>/dev/null;"
         " echo; tar -cf - .)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from hpc_bridge.errors import (
     CommandError,
+    CommandTimeout,
     ConnectionLost,
     HPCBridgeError,
     NoSuchFile,
@@ -50,7 +52,7 @@ class SSHTransport(Transport):
     """Everything but how to connect, which is ``_make_link``'s."""
 
     def __init__(self, key: tuple[object, ...]) -> None:
-        """``key``: equal ones share a connection."""
+        """``key``: equal ones share a connection; host and port come last."""
         self._key = (type(self), *key)
         self._shared: Link | None = None
         self._sharing = threading.Lock()
@@ -59,6 +61,11 @@ class SSHTransport(Transport):
     @abstractmethod
     def _make_link(self) -> Link:
         """The connection to be, when no other transport of this process has it."""
+
+    @property
+    def place(self) -> str:
+        """The host and port whose budget of logins it uses."""
+        return f"{self._key[-2]}-{self._key[-1]}"
 
     @property
     def link(self) -> Link:
@@ -83,32 +90,36 @@ class SSHTransport(Transport):
         except CommandError as error:
             if not error.command:
                 error.command = list(argv)
-                error.args = (f"{error}: {shlex.join(argv)}"[:2000], *error.args[1:])
+                if isinstance(error, CommandTimeout):  # else it has not run
+                    command = shlex.join("..." if "\n" in word else word for word in argv)
+                    error.args = (f"{error}: {command}"[:2000], *error.args[1:])
             raise
         return Completed(
             exchange.end[0] if exchange.end else -1,
             exchange.stdout.decode(errors="replace"),
             exchange.stderr.decode(errors="replace"),
+            bytes(exchange.stdout),
         )
 
     def _exchange_for(self, step: str, stdin: Stdin, files: Files | None) -> Exchange:
-        mark = _word()
         if not isinstance(stdin, bytes):
             if files is not None:
                 raise TypeError("with files to be put, the input of a command is bytes")
-            return Exchange(step, mark, stdin=stdin)
+            return Exchange(step, _word(), stdin=stdin)
         if files is None and not _ONE_PACKET < len(stdin) <= _KEPT_ASIDE:
-            return Exchange(step, mark, stdin=chunks_of(stdin))
+            return Exchange(step, _word(), stdin=chunks_of(stdin))
         # Where the files go there is room; without any, /tmp it is: a script is small.
-        aside = files_there.aside_of(files.folder if files else "/tmp", mark)  # noqa: S108
+        folder = files.folder if files else "/tmp"  # noqa: S108
         archive = files_there.sending(files, Meter(None, None), stdin)
-        return self._archive_exchange(aside, archive, step, mark)
+        return self._archive_exchange(folder, archive, step)
 
     def _archive_exchange(
-        self, aside: str, archive: Iterable[bytes], then: str | None, mark: str
+        self, folder: str, archive: Iterable[bytes], then: str | None = None
     ) -> Exchange:
+        # Messages may name the folder aside, so its word is not that of the marks.
+        aside = files_there.aside_of(folder, _word())
         steps = files_there.receiving(aside, then)
-        return Exchange(steps, mark, stdin=archive, leftover=aside)
+        return Exchange(steps, _word(), stdin=archive, leftover=aside)
 
     def user(self) -> str:
         if self._user is None:
@@ -121,25 +132,22 @@ class SSHTransport(Transport):
     # files
 
     def put(self, files: Files, *, progress: Progress | None = None) -> None:
-        mark = _word()
         meter = Meter(progress, size_of(files.content) if progress else None)
         archive = files_there.sending(files, meter)
-        aside = files_there.aside_of(files.folder, mark)
-        self._transfer(self._archive_exchange(aside, archive, None, mark), files.folder)
+        self._transfer(self._archive_exchange(files.folder, archive), files.folder)
         meter.tell()
 
     def put_tree(self, local: Path, remote: str, *, progress: Progress | None = None) -> None:
-        mark = _word()
         meter = Meter(progress, size_of_tree(local) if progress else None)
         archive = files_there.sending_tree(local, remote, meter)
-        aside = files_there.aside_of(str(PurePosixPath(remote).parent), mark)
-        self._transfer(self._archive_exchange(aside, archive, None, mark), remote)
+        folder = str(PurePosixPath(remote).parent)
+        self._transfer(self._archive_exchange(folder, archive), remote)
         meter.tell()
 
     def get(self, path: str, *, progress: Progress | None = None) -> bytes:
-        content = bytearray()
-        self._read(path, content.extend, progress)
-        return bytes(content)
+        content = io.BytesIO()  # whose value is no second copy
+        self._read(path, content.write, progress)
+        return content.getvalue()
 
     def get_file(self, remote: str, local: Path, *, progress: Progress | None = None) -> None:
         aside = local.with_name(f".{local.name}.{_word()}")
@@ -224,14 +232,15 @@ class SSHTransport(Transport):
             " ".join(files_there.NEEDED)
         )
         sums = "command -v sha256sum >/dev/null || command -v shasum >/dev/null || echo sha256sum"
+        gnu = "find / -maxdepth 0 -printf '' >/dev/null 2>&1 || echo GNU find"
         try:
-            done = self.run(["sh", "-c", f"{missing}; {sums}"], timeout=_CHECK_SECONDS)
+            done = self.run(["sh", "-c", f"{missing}; {sums}; {gnu}"], timeout=_CHECK_SECONDS)
         except HPCBridgeError as error:
             return [str(error)]
         return [
             f"{name} is missing on {self.link.name}; hpc-bridge needs it to move files and to end"
             " commands"
-            for name in done.stdout.split()
+            for name in done.stdout.splitlines()
         ]
 
     def close(self) -> None:

@@ -23,7 +23,6 @@ from hpc_bridge.errors import CommandError, HPCBridgeError, InvalidJobSpec, Sett
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
-from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.keeper import Keeper
 from hpc_bridge.workers.bursts import Gatherer
@@ -33,7 +32,11 @@ from hpc_bridge.workers.submission import (
     JobRequest,
     connection_of,
 )
-from hpc_bridge.workers.submitting import BatchWorkerResult, SubmittingWorker
+from hpc_bridge.workers.submitting import (
+    BatchWorkerResult,
+    SubmittingWorker,
+    is_worth_waiting_for,
+)
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -93,14 +96,18 @@ class BatchWorker(SubmittingWorker, ABC):
     async def _begin_to_serve(self) -> None:
         """Take over what an earlier worker left, and notice what is asked from outside."""
         configuration = await self._configuration({})
-        shared = await asyncio.to_thread(prepare_shared_directory, configuration.shared)
-        await asyncio.to_thread(claims_on(shared).serve_as, self._work_pool_name, self.name)
+        files = configuration.files
+        shared = await asyncio.to_thread(
+            lambda: prepare_shared_directory(configuration.shared, files)
+        )
         self._freed = []
         self._resolving = anyio.CapacityLimiter(_RESOLVED_AT_ONCE)
         self._gatherer = Gatherer(load_settings().array_window, lambda: self.submitting)
         self._housekeeping = Housekeeping(
-            self, shared, configuration.polling_seconds, configuration.profiled_site
+            self, shared, files, configuration.polling_seconds, configuration.profiled_site
         )
+        claims = self._housekeeping.claims
+        await asyncio.to_thread(claims.serve_as, self._work_pool_name, self.name)
         for work in (self.keeper.serve, self._housekeeping.serve):
             self._in_background(work)
         if self._limiter is not None:  # adopted jobs count before new runs are taken
@@ -201,16 +208,21 @@ class BatchWorker(SubmittingWorker, ABC):
         self, flow_run: FlowRun, configuration: BatchJobConfiguration
     ) -> TrackedJob:
         """Submit, however long the scheduler does not answer."""
-        try:
-            return await self._submit_job(flow_run, configuration)
-        except CommandError as error:
-            if not error.retryable:
-                raise
-            self._logger.warning("Flow run %r waits for the scheduler: %s", flow_run.name, error)
-            delayed: State[Any] = Pending(name="SubmissionDelayed", message=str(error))
+        while True:
+            try:
+                return await self._submit_job(flow_run, configuration)
+            except CommandError as error:
+                if not is_worth_waiting_for(error):
+                    raise
+                self._logger.warning(
+                    "Flow run %r waits for the scheduler: %s", flow_run.name, error
+                )
+                delayed: State[Any] = Pending(name="SubmissionDelayed", message=str(error))
             with contextlib.suppress(Abort, Pause, httpx.HTTPError):
                 await propose_state(self.client, delayed, flow_run_id=flow_run.id)
-            return await self._housekeeping.submitted_later(flow_run.id)
+            job = await self._housekeeping.submitted_later(flow_run.id)
+            if job is not None:
+                return job
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """As Prefect's, for a few runs at a time: each asks the server several times."""
@@ -238,7 +250,7 @@ class BatchWorker(SubmittingWorker, ABC):
             self._resolving.release_on_behalf_of(flow_run_id)
 
     async def _mark(self, flow_run_id: UUID) -> None:
-        taken_by: KeyValueLabels = {TAKEN_BY: claims_on(self._housekeeping.shared).id}
+        taken_by: KeyValueLabels = {TAKEN_BY: self._housekeeping.claims.id}
         with contextlib.suppress(httpx.HTTPError, ObjectNotFound):
             await self.client.update_flow_run_labels(flow_run_id, taken_by)
 

@@ -19,21 +19,32 @@ from pydantic import (
     field_validator,
 )
 
-from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.errors import InvalidJobSpec, SettingsError
 from hpc_bridge.jobs import JobSpec, Resources
 from hpc_bridge.jobs.spec import check_environment, explain, unknown_name
-from hpc_bridge.settings import POLL_INTERVAL, RunSettings, SchedulerName, load_settings
-from hpc_bridge.sites.choosing import groups_at
+from hpc_bridge.settings import (
+    DEFAULT_SHARED_DIR,
+    POLL_INTERVAL,
+    RunSettings,
+    SchedulerName,
+    absolute_path,
+    load_settings,
+    on_compute_node,
+)
+from hpc_bridge.sites.choosing import groups_asked, groups_at
+from hpc_bridge.sites.files import user_part_file
 from hpc_bridge.sites.limits import check_request
 from hpc_bridge.sites.profile import NAME_PATTERN
 from hpc_bridge.sites.rules import VARIABLES
 from hpc_bridge.storage.bundle import default_interpreter
+from hpc_bridge.transports.login import LOCAL, Login
 from hpc_bridge.workers.precedence import over_the_pool, over_the_site, requested_site
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
     from hpc_bridge.sites.site import Site
+    from hpc_bridge.storage.cluster_files import ClusterFiles
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +96,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     _site: Site | None = PrivateAttr(default=None)
+    _login: Login | None = PrivateAttr(default=None)
 
     @classmethod
     @inject_client
@@ -124,7 +136,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
     def put_at(self, site: Site | None) -> Self:
         """Let the site's limits, script and polling count for the job."""
-        self._site = site
+        self._site, self._login = site, None
         # A pool that was made by an earlier version does not hand it on.
         self.site = self.site if site is None else site.name
         return self
@@ -134,11 +146,16 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         """The site whose profile counts for the job; None where there is no profile."""
         return self._site
 
-    def check_limits(self) -> None:
-        """Raise InvalidJobSpec with all that the site forbids or does not have."""
+    def check_limits(self, *, asks: bool = False) -> None:
+        """Raise InvalidJobSpec with all that the site forbids or does not have.
+
+        With ``asks`` a cluster elsewhere may be asked for the account's groups, which blocks, and
+        raises CommandError when it is not reached.
+        """
         if self._site is not None:
             asked = self.model_dump(mode="json", include=set(VARIABLES), exclude_defaults=True)
-            check_request(self._site, asked, groups=groups_at(self._site))
+            groups = groups_asked(self._site) if asks else groups_at(self._site)
+            check_request(self._site, asked, groups=groups)
 
     @classmethod
     def _base_environment(cls) -> dict[str, str]:
@@ -151,14 +168,44 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         return self.scheduler or "slurm"
 
     @property
+    def login(self) -> Login:
+        """How the cluster is reached from this machine. Raises SettingsError for SSH to nowhere."""
+        if self._login is None:
+            site = self._site
+            self._login = _without_site(self.scheduler_name) if site is None else site.login
+        return self._login
+
+    @property
+    def files(self) -> ClusterFiles:
+        """Those that its login and compute nodes see."""
+        from hpc_bridge.storage.reach import files_at
+
+        return files_at(self.login)
+
+    @property
     def shared(self) -> Path:
-        """The folder that login and compute nodes see alike."""
-        return Path(self.shared_dir) if self.shared_dir else Path.home() / ".hpc-bridge"
+        """The folder that login and compute nodes see alike.
+
+        It blocks, as does ``interpreter``: a cluster that is reached over SSH is asked once what
+        ``~`` is there. Raises SettingsError, and CommandError where the cluster is not reached.
+        """
+        return absolute_path(
+            "shared_dir", self.files.expanded(self.shared_dir or DEFAULT_SHARED_DIR)
+        )
 
     @property
     def interpreter(self) -> str:
-        """Python, or the environment that holds it, on the node."""
-        return self.python or default_interpreter()
+        """Python, or the environment that holds it, on the node. Raises as ``shared`` does."""
+        if self.python:
+            return self.files.expanded(self.python)
+        if self.login == LOCAL:
+            return default_interpreter()
+        site = self.site or "SITE"
+        raise SettingsError(
+            f"no Python on {self.login} is known, and this machine's own is not there: set 'python'"
+            f" in your part of the site, {user_part_file(site)}, in HPC_BRIDGE_PYTHON, with"
+            " @slurm(python=...), or environment.python in the site's profile"
+        )
 
     @property
     def polling_seconds(self) -> float:
@@ -177,6 +224,16 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         asked["warning"] = self.warning_in_effect()
         # Validated when this object was made; units have become numbers since.
         return JobSpec.model_construct(name=submission_id, environment=dict(self.env), **asked)
+
+
+def _without_site(scheduler: SchedulerName) -> Login:
+    transport = load_settings().transport
+    if scheduler == "local" or transport in (None, "local") or on_compute_node():
+        return LOCAL
+    raise SettingsError(
+        f"the setting transport says {transport}, but to which login host is said by a site only:"
+        " name one with HPC_BRIDGE_SITE or @slurm(site=...); 'hpc-bridge site list' shows them"
+    )
 
 
 @lru_cache(maxsize=32)

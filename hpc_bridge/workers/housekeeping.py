@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,17 @@ from hpc_bridge.errors import (
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
-from hpc_bridge.tracking.adoption import Orphan, find_jobs, index_older_runs, orphans
+from hpc_bridge.storage.cluster_files import ClusterFiles
+from hpc_bridge.tracking.adoption import (
+    Orphan,
+    find_jobs,
+    index_older_runs,
+    live_submissions,
+    orphans,
+)
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.lookup import journals
 from hpc_bridge.tracking.retention import kept_for, sweep
 from hpc_bridge.tracking.unsubmitted import flow_runs_of, give_up, may_submit, refuse
 
@@ -56,6 +64,8 @@ _STUCK = timedelta(minutes=3)
 _LABELLED = timedelta(seconds=10)
 """The label may still be that of an earlier process."""
 _SWEEP_SECONDS = 86400.0
+_LOST_SECONDS = 30.0
+"""What a broken connection has left running on the login host has ended after this."""
 _PAGE = 200
 
 
@@ -69,10 +79,17 @@ class Housekeeping:
     """
 
     def __init__(
-        self, worker: BatchWorker, shared: Path, interval: float, site: Site | None = None
+        self,
+        worker: BatchWorker,
+        shared: Path,
+        files: ClusterFiles,
+        interval: float,
+        site: Site | None = None,
     ) -> None:
         self._worker = worker
-        self.shared = shared
+        self._shared = shared
+        self._files = files
+        self.claims = claims_on(shared, files)
         self._interval = interval
         self._site = site
         self._waiting: dict[str, Orphan] = {}
@@ -85,13 +102,15 @@ class Housekeeping:
 
     async def serve(self) -> None:
         """For ever; a round that fails is repeated."""
-        for turn in itertools.count():
+        is_indexed = False
+        while True:
             try:
-                if turn == 0:
-                    await asyncio.to_thread(index_older_runs, self.shared)
+                if not is_indexed:
+                    await asyncio.to_thread(index_older_runs, self._shared, self._files)
+                    is_indexed = True
                 await self._adopt()
                 self.has_adopted.set()
-                leads = await asyncio.to_thread(self._leads)
+                leads = await asyncio.to_thread(self.claims.lead, self._worker.work_pool.id)
                 await self._give_back(leads=leads)
                 if leads:
                     await self._sweep()
@@ -104,7 +123,9 @@ class Housekeeping:
     async def _adopt(self) -> None:
         known = self._worker.keeper.submissions() | self._waiting.keys() | self._foreign
         found = await asyncio.to_thread(
-            lambda: list(orphans(self.shared, self._is_wanted, known=known.__contains__))
+            lambda: list(
+                orphans(self._shared, self._files, self._is_wanted, known=known.__contains__)
+            )
         )
         self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
         # Those whose job is known need no question to a scheduler that may not answer.
@@ -167,11 +188,12 @@ class Housekeeping:
         if expected is not None and not expected.done():
             expected.set_exception(error)
 
-    async def submitted_later(self, flow_run_id: UUID) -> TrackedJob:
+    async def submitted_later(self, flow_run_id: UUID) -> TrackedJob | None:
         """The job of a run whose submission got no answer.
 
-        It is found by its name, or submitted once the scheduler answers. Raises SubmissionRefused
-        or TemplateError.
+        It is found by its name, or submitted once the scheduler answers. None when nothing of the
+        submission has come to a cluster elsewhere, which answers again. Raises SubmissionRefused or
+        TemplateError.
         """
         expected: asyncio.Future[TrackedJob] = asyncio.get_running_loop().create_future()
         self._expected[flow_run_id] = expected
@@ -183,11 +205,20 @@ class Housekeeping:
                     lease = state.state_details.deployment_concurrency_lease_id
             if lease is not None:
                 self._worker.keeper.held_leases.add(lease)
-            return await expected
+            while not await self._is_known(expected):
+                with contextlib.suppress(HPCBridgeError, OSError):
+                    if not await self.is_submitted(flow_run_id):
+                        return None
+            return expected.result()
         finally:
             self._expected.pop(flow_run_id, None)
             if lease is not None:
                 self._worker.keeper.held_leases.discard(lease)
+
+    async def _is_known(self, expected: asyncio.Future[TrackedJob]) -> bool:
+        """Whether it is by now; here its run directory is written before the scheduler is asked."""
+        await asyncio.wait([expected], timeout=None if self._files.is_here else _LOST_SECONDS)
+        return expected.done()
 
     async def _take_on(self, job: TrackedJob) -> None:
         try:
@@ -213,11 +244,6 @@ class Housekeeping:
         logger.info("Adopted job %s of flow run %s", job.job_id, job.flow_run_id)
         self._worker.adopt(job)
 
-    def _leads(self) -> bool:
-        folder = self.shared / "trackers" / f"pool-{self._worker.work_pool.id}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return claims_on(self.shared).take(RunDirectory(folder))
-
     async def _give_back(self, *, leads: bool) -> None:
         """Runs that a worker took from the pool and died with.
 
@@ -236,12 +262,13 @@ class Housekeeping:
                 limit=_PAGE,
                 offset=page * _PAGE,
             )
-            homeless += [run for run in runs if self._is_homeless(run)]
+            homeless += runs
             if len(runs) < _PAGE:
                 break
+        homeless = await asyncio.to_thread(self._homeless, homeless)
         if not homeless:
             return
-        living = {holder.id for holder in await asyncio.to_thread(claims_on(self.shared).living)}
+        living = {holder.id for holder in await asyncio.to_thread(self.claims.living)}
         submitted = await asyncio.to_thread(self._submitted)
         for run in homeless:
             if str(run.id) in submitted or run.id in submitting:
@@ -249,13 +276,21 @@ class Housekeeping:
             if self._is_stuck(run, living, leads=leads):
                 await self._reschedule(run)
 
-    def _is_homeless(self, run: FlowRun) -> bool:
+    def _homeless(self, runs: Sequence[FlowRun]) -> list[FlowRun]:
         """Without a job, or with one whose end was told before the run was taken again."""
-        reference = JobReference.parse(run.infrastructure_pid)
-        if reference is None:
-            return run.infrastructure_pid is None
-        there = (self.shared / "runs" / reference.submission_id).is_dir()
-        return there and not (self.shared / "live" / reference.submission_id).exists()
+        found = []
+        references = [JobReference.parse(run.infrastructure_pid) for run in runs]
+        names = [reference.submission_id for reference in references if reference]
+        folders = [self._shared / "runs" / name for name in names]
+        there = dict(zip(names, self._files.entries(folders), strict=True)) if names else {}
+        live = set(live_submissions(self._shared, self._files)) if names else set()
+        for run, reference in zip(runs, references, strict=True):
+            if reference is None:
+                if run.infrastructure_pid is None:
+                    found.append(run)
+            elif there[reference.submission_id] and reference.submission_id not in live:
+                found.append(run)
+        return found
 
     def _is_stuck(self, run: FlowRun, living: Collection[str], *, leads: bool) -> bool:
         """Whether the process that has taken the run has died, or has forgotten it."""
@@ -264,7 +299,7 @@ class Housekeeping:
             return False
         age = datetime.now(UTC) - state.timestamp
         taken_by = run.labels.get(TAKEN_BY)
-        if taken_by == claims_on(self.shared).id:
+        if taken_by == self.claims.id:
             return age > _LABELLED
         if not leads or taken_by in living:
             return False  # it gathers runs, or its server is slow
@@ -273,13 +308,15 @@ class Housekeeping:
     def _submitted(self) -> set[str]:
         """Flow runs that have a run directory whose end is not told."""
         found: set[str] = set()
-        for path in (self.shared / "live").glob("hb*"):
-            try:
-                submission = RunDirectory(self.shared / "runs" / path.name).read_submission()
-            except (OSError, ValueError):
-                continue
-            found.update(submission["flow_runs"].values())
+        live = live_submissions(self._shared, self._files)
+        runs = [RunDirectory(self._shared / "runs" / name, self._files) for name in live]
+        for _, journal in journals(runs):
+            found.update(journal.get("flow_runs", {}).values())
         return found
+
+    async def is_submitted(self, flow_run_id: UUID) -> bool:
+        """Whether there is a run directory for it whose end is not told."""
+        return str(flow_run_id) in await asyncio.to_thread(self._submitted)
 
     async def _reschedule(self, run: FlowRun) -> None:
         message = "The process that was to submit this run ended before it did."
@@ -298,9 +335,9 @@ class Housekeeping:
         if time.monotonic() - self._swept < _SWEEP_SECONDS:
             return
         self._swept = time.monotonic()
-        await asyncio.to_thread(claims_on(self.shared).dead_workers)  # which forgets old ones
+        await asyncio.to_thread(self.claims.dead_workers)  # which forgets old ones
         retention = kept_for(load_settings(), self._site)
         if retention is not None:
-            swept = await asyncio.to_thread(sweep, self.shared, retention)
+            swept = await asyncio.to_thread(sweep, self._shared, retention, files=self._files)
             if swept.count:
                 logger.info("Removed %d run directories (%d bytes)", swept.count, swept.bytes)

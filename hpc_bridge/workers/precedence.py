@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.settings import Settings, load_settings, user_file
-from hpc_bridge.sites.choosing import default_site, of_profile, of_user
+from hpc_bridge.sites.choosing import default_site, of_profile
 from hpc_bridge.sites.resolve import resolve_site
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def over_the_pool(
     values: Mapping[str, Any], settings: Settings, site: Site | None
 ) -> dict[str, Any]:
     """``values`` over the settings over the user's part of the site."""
-    own = {} if site is None else of_user(site)
+    own = {} if site is None else site.user_variables()
     return own | settings.job_variables() | dict(values)
 
 

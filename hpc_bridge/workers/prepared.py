@@ -10,7 +10,9 @@ from typing import Any, Generic
 from prefect.flows import Flow
 from typing_extensions import TypeVar
 
+from hpc_bridge.script import load_template
 from hpc_bridge.settings import load_settings
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 
 R = TypeVar("R")
@@ -28,20 +30,24 @@ class PreparedRun(Generic[R]):
     shown_parameters: dict[str, Any]
     job_variables: dict[str, Any]
     configuration: BatchJobConfiguration
+    key: str
+    """Of the bundle."""
 
 
 def pinned(configuration: BatchJobConfiguration) -> dict[str, Any]:
-    """What the caller's own surroundings decide, for a worker that has others."""
+    """What the caller's own surroundings decide, for a worker that has others. It may block."""
     site = configuration.profiled_site
     own = {} if site is None else {**site.user_variables(), "site": site.name}
+    surroundings: dict[str, Any] = {}
+    if configuration.login == LOCAL:
+        surroundings["called_from"] = str(Path.cwd())
+    elif configuration.template is not None:  # a path of this machine says nothing elsewhere
+        surroundings["template"] = load_template(configuration.template, "")[1] + "\n"
     return (
         own
         | load_settings().job_variables()
-        | {
-            "called_from": str(Path.cwd()),
-            "python": configuration.interpreter,
-            "shared_dir": str(configuration.shared),
-        }
+        | surroundings
+        | {"python": configuration.interpreter, "shared_dir": str(configuration.shared)}
     )
 
 

@@ -10,6 +10,7 @@ import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -20,25 +21,30 @@ from prefect.settings import get_current_settings
 from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, Connection, connect
 from hpc_bridge.errors import (
     BundleError,
-    HPCBridgeError,
     SettingsError,
     TemplateError,
 )
 from hpc_bridge.jobs import JobSpec
 from hpc_bridge.journal import (
+    SUBMISSION,
     RunDirectory,
     environment_file,
     new_submission_id,
     prepare_shared_directory,
-    shared_directory_errors,
+    submission_file,
 )
 from hpc_bridge.node.attempt import FLOW_RUN_ID
 from hpc_bridge.script import is_array, render, with_site_directives
 from hpc_bridge.sites.files import SEARCH_VARIABLE, named_folders
+from hpc_bridge.sites.travelling import travelling
+from hpc_bridge.storage import spool
 from hpc_bridge.storage.bundle import BundleStore
-from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.claims import claims_of
+from hpc_bridge.tracking.delivery import deliver
 from hpc_bridge.tracking.job import TrackedJob, stored_costs
-from hpc_bridge.tracking.resubmission import note_job_id, now
+from hpc_bridge.tracking.resubmission import now
+from hpc_bridge.transports.base import Files
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.workers.prepared import one_line
 
 if TYPE_CHECKING:
@@ -68,6 +74,7 @@ def connection_of(configuration: BatchJobConfiguration) -> Connection:
         configuration.shared,
         configuration.polling_seconds,
         _options(configuration),
+        configuration.login,
     )
 
 
@@ -134,7 +141,7 @@ def likeness(request: JobRequest) -> str:
         None if configuration.profiled_site is None else configuration.profiled_site.text,
     ]
     if (key := bundle_key(configuration.command)) is not None:
-        store = BundleStore(configuration.shared)
+        store = BundleStore(configuration.shared, configuration.files)
         store.check(key)
         alike += [store.python_of(key), store.has_files(key)]
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
@@ -149,7 +156,7 @@ def may_be_array(configuration: BatchJobConfiguration) -> bool:
 
 
 def submit(requests: Sequence[JobRequest]) -> list[TrackedJob]:
-    """Write the run directory, then submit with one command.
+    """Write the run directory and submit; on a cluster elsewhere by one remote command.
 
     Several requests, which must be alike, become one job array with an element for each. Nothing is
     submitted unless all of the directory could be written. Raises SharedDirectoryError,
@@ -162,21 +169,14 @@ def submit(requests: Sequence[JobRequest]) -> list[TrackedJob]:
     if array is not None and not is_array(script):
         raise TemplateError("the job script's template makes no job array; set arrays to false")
     connection = connection_of(configuration)
-    bundles = _bundles(requests)
-    run = RunDirectory.create(prepare_shared_directory(configuration.shared), spec.name)
-    claims_on(run.shared).take(run)
-    try:
-        _link_elements(run, bundles)
-        run.write("job.sh", script.encode())
-        run.write("env", environment_file(node_environment(configuration)))
-        journal = _journal(requests, spec) | _about_bundle(configuration, bundles[0])
-        run.write_submission(journal)
-        job_id = connection.cluster.submit(script, spec.name)
-    except HPCBridgeError as error:
-        if not error.retryable:  # else there may be a job all the same, which its name will find
-            run.close()
-        raise
-    note_job_id(run, journal, job_id)
+    shared = prepare_shared_directory(configuration.shared, connection.files)
+    run = RunDirectory(shared / "runs" / spec.name, connection.files)
+    keys = _checked_keys(requests, BundleStore(shared, connection.files))
+    journal = _journal(requests, spec) | _about_bundle(configuration, keys[0])
+    files = _files_of(run, keys, script, configuration, journal)
+    job_id = deliver(connection, run, script, files, journal)
+    for key in filter(None, keys):
+        spool.drop(key)
     element_id = connection.cluster.scheduler.element_id
     return [
         TrackedJob(
@@ -208,27 +208,50 @@ def _comment(requests: Sequence[JobRequest]) -> str:
     return one_line(f"{flow.name if flow else 'flow'}: array of {len(requests)} runs")
 
 
-def _bundles(requests: Sequence[JobRequest]) -> list[str | None]:
-    """The key of each request's bundle, which is there and is this account's."""
-    store = BundleStore(requests[0].configuration.shared)
-    keys = [bundle_key(request.configuration.command) for request in requests]
-    for key in keys:
-        if key is not None:
-            store.check(key)
+def _keys(requests: Sequence[JobRequest]) -> list[str | None]:
+    """Of each request's bundle; None for a deployment's."""
+    return [bundle_key(request.configuration.command) for request in requests]
+
+
+def _checked_keys(requests: Sequence[JobRequest], store: BundleStore) -> list[str | None]:
+    """Of bundles that are there and this account's. Raises BundleError and NotOwned."""
+    keys = _keys(requests)
+    for key in filter(None, keys):
+        store.check(key)
     return keys
 
 
-def _link_elements(run: RunDirectory, bundles: Sequence[str | None]) -> None:
-    """The folder of each flow run, with its bundle and, in an array, its own output file."""
-    store = BundleStore(run.shared)
-    for element, key in enumerate(bundles):
-        folder = run.element(element)
+def _files_of(
+    run: RunDirectory,
+    keys: Sequence[str | None],
+    script: str,
+    configuration: BatchJobConfiguration,
+    journal: dict[str, Any],
+) -> Files:
+    """All that a submission leaves on the shared directory, its journal last."""
+    name = f"runs/{run.submission_id}"
+    claim, holder = claims_of(run).first(run)
+    content: dict[str, bytes | Path] = {
+        f"live/{run.submission_id}": b"",
+        f"{name}/{claim}": holder,
+    }
+    links: dict[str, str] = {}
+    store = BundleStore(run.shared, run.files)
+    for element, key in enumerate(keys):
         if key is not None:
-            store.link(key, folder)
+            content |= store.content(key)
+            links |= store.links(key, f"{name}/{element}")
         # Slurm opens it before the job could make its folder.
-        output = folder if len(bundles) > 1 else run.path
-        with shared_directory_errors(run.shared):
-            (output / "job.out").touch(mode=0o600)
+        content[f"{name}/{element}/job.out" if len(keys) > 1 else f"{name}/job.out"] = b""
+    if configuration.login != LOCAL and (site := configuration.profiled_site) is not None:
+        path, profile = travelling(site)
+        content[str(path)] = profile
+    content |= {
+        f"{name}/job.sh": script.encode(),
+        f"{name}/env": environment_file(node_environment(configuration)),
+        f"{name}/{SUBMISSION}": submission_file(journal),
+    }
+    return Files(str(run.shared), content, links)
 
 
 def bundle_key(command: str | None) -> str | None:
@@ -257,7 +280,7 @@ def node_environment(configuration: BatchJobConfiguration) -> dict[str, str]:
         "HPC_BRIDGE_SCHEDULER": configuration.scheduler_name,
         "HPC_BRIDGE_SHARED_DIR": str(shared),
         **({"HPC_BRIDGE_SITE": configuration.site} if configuration.site else {}),
-        **({SEARCH_VARIABLE: ":".join(map(str, folders))} if (folders := named_folders()) else {}),
+        **({SEARCH_VARIABLE: folders} if (folders := _profile_folders(configuration)) else {}),
         **credentials(prefect),
     }
     named = {name: value for name, value in configuration.env.items() if value is not None}
@@ -265,9 +288,30 @@ def node_environment(configuration: BatchJobConfiguration) -> dict[str, str]:
     return base | named
 
 
+def _profile_folders(configuration: BatchJobConfiguration) -> str:
+    """Where jobs find profiles: as here, or on a cluster elsewhere the one that has come along."""
+    if configuration.login == LOCAL:
+        return ":".join(map(str, named_folders()))
+    site = configuration.profiled_site
+    return "" if site is None else str(configuration.shared / travelling(site)[0].parent)
+
+
 def api_url(configuration: BatchJobConfiguration, prefect: PrefectSettings) -> str:
-    """Where compute nodes find the server. Raises SettingsError when nothing says so."""
-    url = configuration.api_url or prefect.api.url
+    """Where compute nodes find the server. Raises SettingsError when nothing says so.
+
+    This machine's own address may be one of a tunnel or of a home network, and says nothing of what
+    the nodes of a cluster elsewhere reach.
+    """
+    url = configuration.api_url
+    if configuration.login != LOCAL and (not url or is_loopback(url)):
+        wrong = f"cannot be {url}" if url else "is not known"
+        raise SettingsError(
+            f"the address of the Prefect server for jobs on {configuration.login} {wrong}: set"
+            " HPC_BRIDGE_API_URL, the job variable api_url, or network.api_url in the site's"
+            " profile to the address that compute nodes reach; this machine's PREFECT_API_URL is"
+            " only used here"
+        )
+    url = url or prefect.api.url
     if not url:
         raise SettingsError(
             "there is no Prefect server for the job to talk to: set PREFECT_API_URL to the shared"
@@ -304,6 +348,7 @@ def _journal(requests: Sequence[JobRequest], spec: JobSpec) -> dict[str, Any]:
         "scheduler": configuration.scheduler_name,
         **_about_site(configuration),
         "command": _journal_command(configuration),
+        "bundles": {str(n): key for n, key in enumerate(_keys(requests)) if key is not None},
         "spec": spec.model_dump(mode="json", exclude_defaults=True, exclude={"environment"}),
         "submitted_by": f"{os.getuid()}@{socket.gethostname()}",
         "created": now(),
@@ -340,7 +385,7 @@ def _about_bundle(configuration: BatchJobConfiguration, key: str | None) -> dict
 
     That is as asked, else where it was called, unless files are to be unpacked.
     """
-    store = BundleStore(configuration.shared)
+    store = BundleStore(configuration.shared, configuration.files)
     about: dict[str, Any] = {} if key is None else {"bundle_python": store.python_of(key)}
     if configuration.working_directory:
         return about | {"working_directory": configuration.working_directory}

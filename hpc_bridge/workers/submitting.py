@@ -21,7 +21,13 @@ from prefect.utilities.urls import url_for
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from typing_extensions import TypeVar
 
-from hpc_bridge.errors import BundleError, CommandError, HPCBridgeError, InvalidJobSpec
+from hpc_bridge.errors import (
+    BundleError,
+    CommandError,
+    HPCBridgeError,
+    InvalidJobSpec,
+    LoginRefused,
+)
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.settings import load_settings
@@ -51,6 +57,11 @@ if TYPE_CHECKING:
 logger = get_logger("hpc_bridge")
 
 R = TypeVar("R")
+
+
+def is_worth_waiting_for(error: HPCBridgeError) -> bool:
+    """Whether a submission may succeed later although nobody changes the run."""
+    return isinstance(error, CommandError) and (error.retryable or isinstance(error, LoginRefused))
 
 
 class BatchWorkerResult(BaseWorkerResult):
@@ -116,35 +127,38 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
     ) -> PreparedRun[R]:
         """Check and pack a call, before any flow run exists.
 
-        Raises InvalidJobSpec, SiteError, TemplateError, BundleError or SharedDirectoryError.
+        Raises InvalidJobSpec, SettingsError, TemplateError, BundleError or SharedDirectoryError,
+        and CommandError where the cluster is elsewhere and not reached.
         """
         if flow.should_validate_parameters:
             parameters = flow.validate_parameters(parameters)
         flow = await self._with_result_storage(flow)
         configuration = await self.checked(job_variables)
         self._check_api_url(configuration)
-        job_script(configuration, configuration.spec("hb", "comment"))
+        await asyncio.to_thread(job_script, configuration, configuration.spec("hb", "comment"))
 
         def pack() -> str:
-            shared = prepare_shared_directory(configuration.shared)
+            shared = prepare_shared_directory(configuration.shared, configuration.files)
             with packed(flow, parameters) as bundle:
-                return BundleStore(shared).save(bundle)
+                return BundleStore(shared, configuration.files).save(bundle)
 
         key = await asyncio.to_thread(pack)
+        surroundings = await asyncio.to_thread(pinned, configuration)
         launcher = (getattr(flow, "launcher", None) or {}).get("execution") or ["python"]
         command = command_to_string([*launcher, "-m", EXECUTE, "--key", key])
         return PreparedRun(
             flow=flow,
             parameters=parameters,
             shown_parameters=shown(flow, parameters),
-            job_variables=pinned(configuration) | job_variables | {"command": command},
+            job_variables=surroundings | job_variables | {"command": command},
             configuration=configuration,
+            key=key,
         )
 
     async def checked(self, job_variables: dict[str, Any]) -> BatchJobConfiguration:
-        """What the job variables ask for on this pool. Raises InvalidJobSpec and SiteError."""
+        """What the job variables ask for on this pool. Raises as ``prepare``."""
         configuration = await self._configuration(job_variables)
-        configuration.check_limits()
+        await asyncio.to_thread(configuration.check_limits, asks=True)
         return configuration
 
     async def check_deployment(self, job_variables: dict[str, Any]) -> None:
@@ -216,6 +230,7 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
             BatchFlowRunFuture[R],
             flow_run.id,
             shared=configuration.shared,
+            files=configuration.files,
             poll_interval=configuration.polling_seconds,
             job=job,
         )
@@ -227,11 +242,15 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
         from prefect.states import Scheduled
 
         prepared = await self.prepare(flow, parameters, job_variables)
+        configuration = prepared.configuration
+        store = BundleStore(configuration.shared, configuration.files)
+        await asyncio.to_thread(store.deliver, prepared.key)
         flow_run = await self.create_flow_run(prepared, Scheduled())
         return BatchFlowRunFuture(
             flow_run.id,
-            shared=prepared.configuration.shared,
-            poll_interval=prepared.configuration.polling_seconds,
+            shared=configuration.shared,
+            files=configuration.files,
+            poll_interval=configuration.polling_seconds,
         )
 
     async def _submit_job(
@@ -250,10 +269,10 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
             work_pool_id=self.work_pool.id,
         )
         try:
-            configuration.check_limits()
+            await asyncio.to_thread(configuration.check_limits, asks=True)
             job = await self._hand_over(request)
         except HPCBridgeError as error:
-            if self._serves and isinstance(error, CommandError) and error.retryable:
+            if self._serves and is_worth_waiting_for(error):
                 raise  # it is tried again
             await self._refuse(flow_run, error)
             raise

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,15 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
+from tests.site.sshd import (  # noqa: F401  fixtures
+    client_of_the_test,
+    home,
+    kind,
+    plain,
+    servers,
+    sockets,
+    there,
+)
 from tests.waiting import until
 
 CANNOT_HOST = 3
@@ -32,6 +42,11 @@ class Site:
 
     address: str
     """Of this machine, as the nodes see it."""
+
+    @property
+    def name(self) -> str:
+        """Of the place where scripts and workers run."""
+        return "login"
 
     def run(
         self, *argv: str, user: str = "researcher", timeout: float = 120, **variables: str
@@ -119,7 +134,7 @@ with tags(tag):
 
 
 def side_by_side(*cases: Callable[[], None]) -> None:
-    """Run all at once; the first that failed is raised."""
+    """Run all at once; the first that failed is raised, the others are printed."""
     errors: list[BaseException] = []
 
     def run(case: Callable[[], None]) -> None:
@@ -133,6 +148,8 @@ def side_by_side(*cases: Callable[[], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    for error in errors[1:]:
+        traceback.print_exception(error)
     if errors:
         raise errors[0]
 

@@ -25,6 +25,7 @@ from hpc_bridge.node.records import WARNED
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.continuation import continuation
 from hpc_bridge.tracking.job import TrackedJob, tracked_jobs
+from tests.unit.folders import element_folder
 
 TIMEOUT = JobStatus(JobId("7"), "hb", JobState.TIMEOUT, "TIMEOUT")
 
@@ -81,7 +82,7 @@ def a_job(
     run.write("job.sh", f"#!/bin/sh\n#SBATCH --job-name={run.submission_id}\n".encode())
     run.write("env", b"A=1\0")
     for number in range(elements):
-        run.element(number)
+        element_folder(run, number)
         run.write(f"{number}/bundle.json", b"{}")
     run.write_submission(
         {

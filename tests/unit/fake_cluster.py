@@ -13,7 +13,9 @@ from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.local import LocalTransport
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.watcher import Snapshot, Watcher
 
 
@@ -30,7 +32,11 @@ class FakeCluster(Cluster):
         self.step: Callable[[str], None] = lambda _: None
         """Called before and after each submission."""
 
-    def submit(self, script: str, name: str) -> JobId:
+    def submit(
+        self, script: str, name: str, *, files: Files | None = None, run_dir: str | None = None
+    ) -> JobId:
+        assert files is None  # on this machine they are written before
+        assert run_dir is None
         self.step("before the submission")
         if self.refusal is not None:
             raise self.refusal
@@ -66,5 +72,6 @@ def connected(shared: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
     watcher = Watcher(nothing, lambda _jobs, _since: {}, interval=3600)
     connection = Connection(cluster, watcher, 30.0)
-    monkeypatch.setitem(connections._connections, ("slurm", shared, 30.0, NO_OPTIONS), connection)
+    key = ("slurm", shared, 30.0, NO_OPTIONS, LOCAL)
+    monkeypatch.setitem(connections._connections, key, connection)
     return cluster

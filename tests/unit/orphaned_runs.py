@@ -9,8 +9,10 @@ from uuid import uuid4
 
 from hpc_bridge.jobs import JobId, JobSpec, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory, new_submission_id
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.adoption import Orphan, find_jobs, orphans
 from hpc_bridge.tracking.job import TrackedJob
+from tests.unit.folders import element_folder
 
 HOUR = 3600.0
 
@@ -41,7 +43,7 @@ def a_run(
 
 
 def attempt(run: RunDirectory, element: int = 0, *, job: str | None = None) -> None:
-    folder = run.element(element) / "0"
+    folder = element_folder(run, element) / "0"
     folder.mkdir()
     if job is not None:
         (folder / "job").write_text(f"{job}\n")
@@ -52,7 +54,7 @@ def status(run: RunDirectory, job_id: str, state: JobState = JobState.RUNNING) -
 
 
 def found(shared: Path, wanted: bool = True) -> list[RunDirectory]:
-    return [orphan.run for orphan in orphans(shared, lambda *_: wanted)]
+    return [orphan.run for orphan in orphans(shared, HERE, lambda *_: wanted)]
 
 
 def adopted(run: RunDirectory, **options: Any) -> list[TrackedJob] | None:

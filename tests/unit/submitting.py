@@ -16,7 +16,8 @@ from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.storage.bundle import BundleStore, Packed
-from hpc_bridge.transports.base import Completed, Transport
+from hpc_bridge.transports.base import Completed, Files, Stdin, Transport
+from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.watcher import Watcher
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.submission import JobRequest
@@ -38,8 +39,16 @@ class FakeSlurm(Transport):
         self.begun = threading.Event()
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, unset: Sequence[str] = ()
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: Stdin = b"",
+        timeout: float,
+        unset: Sequence[str] = (),
+        files: Files | None = None,
     ) -> Completed:
+        assert isinstance(stdin, bytes)
+        assert files is None  # on this machine they are written before
         if "scontrol" in argv:
             self.questions += 1
             return Completed(0, CONFIG.format(self.max_array_size), "")
@@ -69,7 +78,7 @@ def connected(
         for interval in (30.0, 1.0):
             monkeypatch.setitem(
                 connections._connections,
-                (name, shared, interval, NO_OPTIONS),
+                (name, shared, interval, NO_OPTIONS, LOCAL),
                 Connection(cluster, watcher, interval),
             )
     monkeypatch.setenv("PREFECT_API_URL", "http://server:4200/api")

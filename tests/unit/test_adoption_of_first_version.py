@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hpc_bridge.journal import RunDirectory
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.adoption import index_older_runs
 from tests.unit.fake_cluster import FakeCluster
 from tests.unit.orphaned_runs import a_run, adopted, found, ids, status
@@ -24,17 +25,17 @@ def of_format_1(shared: Path, **what: Any) -> RunDirectory:
 def test_runs_of_the_first_version_are_found_once(shared: Path) -> None:
     run, newer = of_format_1(shared, job_id="7"), a_run(shared)
     newer.settle(0)
-    assert index_older_runs(shared) == 1
-    assert index_older_runs(shared) == 0
+    assert index_older_runs(shared, HERE) == 1
+    assert index_older_runs(shared, HERE) == 0
     assert found(shared) == [run]
     run.settle(0)
-    assert index_older_runs(shared) == 0
+    assert index_older_runs(shared, HERE) == 0
     assert found(shared) == []
 
 
 def test_a_run_of_the_first_version_is_adopted(shared: Path, cluster: FakeCluster) -> None:
     run = of_format_1(shared, job_id="7")
-    index_older_runs(shared)
+    index_older_runs(shared, HERE)
     assert ids(adopted(run)) == ["7"]
     unnoted = of_format_1(shared)
     cluster.queue = [status(unnoted, "8")]
@@ -61,13 +62,13 @@ def test_a_run_of_the_first_version_that_was_never_complete_is_left(
     else:
         run.write("submission.json", content)
     with caplog.at_level(logging.WARNING):
-        assert index_older_runs(shared) == 0
+        assert index_older_runs(shared, HERE) == 0
     assert caplog.text == ""
 
 
 def test_an_index_is_made_where_the_first_version_had_none(shared: Path) -> None:
     run = of_format_1(shared, job_id="7")
     (shared / "live").rmdir()
-    assert index_older_runs(shared) == 1
+    assert index_older_runs(shared, HERE) == 1
     assert json.loads((run.path / "submission.json").read_bytes())["format"] == 1
     assert (shared / "live" / run.submission_id).stat().st_mode & 0o777 == 0o600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
@@ -90,6 +91,29 @@ def test_who_asks_during_a_question_is_asked_for_after_it(oracle: Oracle) -> Non
 
     assert asyncio.run(ask()) == [1, 1, 4]
     assert oracle.questions == [[1], [1, 2]]
+
+
+def test_what_weighs_too_much_for_one_question_is_asked_by_several(oracle: Oracle) -> None:
+    async def ask() -> list[int | None]:
+        batch = Batch(oracle, window=WINDOW, weigh=float, most=10)
+        return await asyncio.gather(*(batch.ask(number) for number in (1, 2, 7, 12, 3, 4)))
+
+    assert asyncio.run(ask()) == [1, 4, 49, 144, 9, 16]
+    assert oracle.questions == [[1, 2, 7], [12], [3, 4]]
+
+
+def test_who_asks_during_the_pause_after_a_question_is_part_of_the_next(oracle: Oracle) -> None:
+    async def ask() -> float:
+        batch = Batch(oracle, window=0.0, pause=0.5)
+        await batch.ask(1)
+        began = time.monotonic()
+        early = asyncio.create_task(batch.ask(2))
+        await asyncio.sleep(0.1)
+        await asyncio.gather(early, batch.ask(3))
+        return time.monotonic() - began
+
+    assert asyncio.run(ask()) > 0.3
+    assert oracle.questions == [[1], [2, 3]]
 
 
 def test_an_error_is_everybodys_and_the_next_question_is_asked_anew(oracle: Oracle) -> None:

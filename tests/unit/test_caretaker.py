@@ -74,7 +74,7 @@ def test_a_server_that_cannot_be_reached_is_no_reason_to_keep_the_claim(
 
     monkeypatch.setattr(caretaker, "_keeper", keeper)
     assert isinstance(cared_for(caretaker, job).end.exception(10), ConnectionError)
-    assert not claims_on(job.run.shared).holds(job.run)
+    assert not claims_on(job.run.shared).held([job.run])
 
 
 def test_a_job_whose_end_is_told_stays_with_its_caretaker(
@@ -85,4 +85,4 @@ def test_a_job_whose_end_is_told_stays_with_its_caretaker(
 
     follow_with(caretaker, monkeypatch, follow)
     assert cared_for(caretaker, job).end.result(10) == "told"
-    assert claims_on(job.run.shared).holds(job.run)
+    assert claims_on(job.run.shared).held([job.run])

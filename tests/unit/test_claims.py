@@ -21,9 +21,9 @@ from tests.unit.claiming import Start, held_by
 def test_a_claim_is_this_processs_however_often_it_is_taken(
     claims: Claims, run: RunDirectory
 ) -> None:
-    assert not claims.holds(run)
+    assert not claims.held([run])
     assert [claims.take(run) for _ in range(3)] == [True] * 3
-    assert claims.holds(run)
+    assert claims.held([run])
     assert [path.name for path in run.path.iterdir()] == ["tracker.0"]
 
 
@@ -32,7 +32,7 @@ def test_what_is_released_is_anybodys(claims: Claims, run: RunDirectory, start: 
     other = start()
     assert not other.takes(run)
     claims.release(run)
-    assert not claims.holds(run)
+    assert not claims.held([run])
     assert other.takes(run)
     assert not claims.take(run)
     assert other.ask("release", run.submission_id) == "released"
@@ -117,7 +117,7 @@ def test_who_decided_long_ago_does_not_take_what_has_changed_hands_since(
 
     monkeypatch.setattr(claims, "_link", slow)
     assert not claims.take(run)
-    assert not claims.holds(run)
+    assert not claims.held([run])
 
 
 # forks

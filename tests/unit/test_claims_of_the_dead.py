@@ -21,7 +21,7 @@ def test_the_claim_of_a_process_that_was_killed_is_free_at_once(
     assert not claims.take(run)
     other.kill()
     assert claims.take(run)
-    assert claims.holds(run)
+    assert claims.held([run])
 
 
 def test_a_zombie_holds_nothing(claims: Claims, run: RunDirectory, start: Start) -> None:
@@ -91,6 +91,7 @@ def test_that_ones_own_file_was_removed_is_nobody_elses_death(
     claims.living()
     (run.shared / "trackers" / f"{claims._id}.json").unlink()
     assert not claims.take(run)
+    assert claims.id in {holder.id for holder in Claims(run.shared).living()}
 
 
 # processes that cannot be seen from here

@@ -17,6 +17,7 @@ from hpc_bridge.errors import ServerUnreachable
 from hpc_bridge.journal import RunDirectory, new_submission_id
 from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.tracking.retention import Swept
+from tests.unit.folders import element_folder
 
 WEEK = timedelta(days=7)
 
@@ -41,8 +42,8 @@ def an_old_run_of_format_one(shared: Path, flow_run: UUID) -> RunDirectory:
     run = RunDirectory.create(shared, new_submission_id())
     run.close()
     run.write_submission({"flow_runs": {"0": str(flow_run)}})
-    attempt = run.element(0) / "0"
-    attempt.mkdir()
+    attempt = element_folder(run, 0) / "0"
+    attempt.mkdir(parents=True)
     write_exit_record(attempt / "exit.json", ExitRecord(exit_code=0))
     for path in (*run.path.rglob("*"), run.path):
         os.utime(path, (1.7e9, 1.7e9))

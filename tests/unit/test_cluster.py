@@ -18,7 +18,7 @@ from hpc_bridge.errors import (
 )
 from hpc_bridge.jobs import JobId, JobState
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.transports.base import Completed, Transport
+from hpc_bridge.transports.base import Completed, Files, Stdin, Transport
 
 DEAD = Completed(1, "", "Unable to contact slurm controller (connect failure)")
 TIMEOUT = CommandTimeout("no answer within 60 s")
@@ -40,12 +40,21 @@ class Recorded(Transport):
         self.answers = list(answers)
         self.commands: list[list[str]] = []
         self.inputs: list[bytes] = []
+        self.files: list[Files | None] = []
         self.unset: list[tuple[str, ...]] = []
         self.users = 0
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, unset: Sequence[str] = ()
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: Stdin = b"",
+        timeout: float,
+        unset: Sequence[str] = (),
+        files: Files | None = None,
     ) -> Completed:
+        assert isinstance(stdin, bytes)
+        self.files.append(files)
         self.commands.append(list(argv))
         self.inputs.append(stdin)
         self.unset.append(tuple(unset))

@@ -27,6 +27,7 @@ from tests.unit.continuing import (
     submissions,
 )
 from tests.unit.fake_cluster import FakeCluster
+from tests.unit.folders import element_folder
 
 FAILED = JobStatus(JobId("7"), "hb", JobState.FAILED, "FAILED")
 NODE_FAIL = JobStatus(JobId("7"), "hb", JobState.NODE_FAIL, "NODE_FAIL")
@@ -34,7 +35,7 @@ CANCELLED = JobStatus(JobId("7"), "hb", JobState.CANCELLED, "CANCELLED")
 
 
 def exit_record(job: TrackedJob, **what: Any) -> None:
-    folder = job.run.element(job.element) / "0"
+    folder = element_folder(job.run, job.element) / "0"
     folder.mkdir()
     write_exit_record(folder / "exit.json", ExitRecord(**what))
 
@@ -71,7 +72,7 @@ def test_a_run_goes_on_in_a_job_of_its_own(
     assert (journal["continues"], journal["resubmissions"]) == (job.run.submission_id, 1)
     live = {path.name for path in (shared / "live").iterdir()}
     assert live == {following.run.submission_id}
-    assert claims_on(shared).holds(following.run)
+    assert claims_on(shared).held([following.run])
 
 
 def test_the_run_waits_before_the_new_job_can_look_at_it(

@@ -20,7 +20,7 @@ from tests.unit.restrictions import as_nobody
 def test_a_damaged_claim_is_free(claims: Claims, run: RunDirectory, content: bytes) -> None:
     (run.path / "tracker.3").write_bytes(content)
     assert claims.take(run)
-    assert claims.holds(run)
+    assert claims.held([run])
 
 
 def test_strange_files_are_no_claims(claims: Claims, run: RunDirectory, start: Start) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpc_bridge.doctor.directory import Room, check_directory, judge_files, judge_room
+from hpc_bridge.doctor.directory import Room, check_directory, judge_files, judge_room, parse_room
 from hpc_bridge.doctor.findings import Status
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.settings import load_settings
@@ -55,6 +55,31 @@ def test_a_full_one_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert verdict.status is Status.RED
     assert "is full" in verdict.message
     assert list((tmp_path / "new" / "runs").iterdir()) == []
+
+
+SPACE = """\
+Filesystem     1024-blocks      Used Available Capacity Mounted on
+/dev/vda1         61255492  40000000  5242880      89% /
+"""
+INODES = """\
+Filesystem      Inodes   IUsed   IFree IUse% Mounted on
+/dev/vda1      3932160 1000000 2932160   26% /
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "room"),
+    [
+        (SPACE + INODES, Room(5 * GIB, 2932160)),
+        (SPACE + INODES.replace(" 2932160 ", " 0 ").replace("26%", "-"), Room(5 * GIB, None)),
+        (SPACE, Room(5 * GIB, None)),
+        ("", None),
+        ("df: /x: No such file or directory", None),
+        (SPACE.replace("5242880", "-"), None),
+    ],
+)
+def test_what_df_says_is_room(answer: str, room: Room | None) -> None:
+    assert parse_room(answer) == room
 
 
 @pytest.mark.parametrize(

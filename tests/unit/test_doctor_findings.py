@@ -47,6 +47,14 @@ def test_what_needs_a_step_is_skipped_when_it_cannot_be_built_on(
     assert examination.exit_code == exit_code
 
 
+def test_the_terminal_is_left_alone_by_a_step_that_may_ask_on_it() -> None:
+    begun: list[str] = []
+    examination = Examination(lambda _: None, begun.append)
+    examination.step("a", "A", lambda: green("fine"))
+    examination.step("b", "B", lambda: green("fine"), may_ask=True)
+    assert begun == ["A", ""]
+
+
 def test_a_skipped_step_names_where_it_began() -> None:
     _, examination = examined(red("broken", "mend it"))
     assert [f.message for f in examination.findings[1:3]] == ["needs: the first"] * 2

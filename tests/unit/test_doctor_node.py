@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
 from hpc_bridge.doctor.findings import Status
 from hpc_bridge.doctor.node import (
+    Known,
+    There,
     Versions,
     judge_address,
     judge_containers,
@@ -151,6 +154,15 @@ def test_the_interpreter_of_this_side_is_advised_where_the_node_has_it() -> None
     assert "export HPC_BRIDGE_PYTHON=" in advice
 
 
+def test_an_environment_is_made_on_the_cluster_when_that_is_elsewhere() -> None:
+    there = There("mini", "/home/me")
+    advice = judge_python(answers(), "/env", OURS, "HPC_BRIDGE_PYTHON", there).advice
+    assert "run on mini: python3.11 -m venv /home/me/hpc-bridge-env && " in advice
+    assert advice.endswith("export HPC_BRIDGE_PYTHON=/home/me/hpc-bridge-env")
+    advice = judge_python(python(prefect="3.9.1"), "/env", OURS, "X", there).advice
+    assert advice == "run on mini: /env/bin/python -m pip install prefect==3.8.8"
+
+
 KNOWN = "http://prefect.example:4200/api"
 LOOPBACK = "http://127.0.0.1:4200/api"
 
@@ -177,10 +189,25 @@ def server(problem: str, url: str = KNOWN) -> Answers:
     ],
 )
 def test_the_server_from_a_node(given: Answers, known: str, status: Status, words: str) -> None:
-    verdict = judge_server(given, {"PREFECT_API_KEY": "secret"}, known, "HPC_BRIDGE_API_URL")
+    verdict = judge_server(given, {"PREFECT_API_KEY": "secret"}, Known(known), "HPC_BRIDGE_API_URL")
     assert verdict.status is status
     assert words in verdict.message + verdict.advice
     assert "secret" not in verdict.message + verdict.advice
+
+
+@pytest.mark.parametrize(
+    "known", [LOOPBACK, "", f"http://{socket.gethostname()}:4200/api", "http://[::1]:4200/api"]
+)
+def test_a_cluster_elsewhere_is_never_sent_to_this_machine(known: str) -> None:
+    elsewhere = Known(known, is_elsewhere=True)
+    for given in (server("refused"), server("refused", LOOPBACK)):
+        verdict = judge_server(given, {}, elsewhere, "HPC_BRIDGE_API_URL")
+        assert verdict.status is RED
+        assert "export" not in verdict.advice
+        assert socket.gethostname() not in verdict.advice
+        assert "where both reach it" in verdict.advice
+    usable = judge_server(server("timeout", LOOPBACK), {}, Known(KNOWN, is_elsewhere=True), "X")
+    assert f"export HPC_BRIDGE_API_URL={KNOWN}" in usable.advice
 
 
 @pytest.mark.parametrize(
@@ -190,7 +217,7 @@ def test_the_server_from_a_node(given: Answers, known: str, status: Status, word
 def test_the_address_alone_says_when_it_cannot_work(
     url: str, scheduler: str, status: Status
 ) -> None:
-    verdict = judge_address(url, scheduler, url, "network.api_url")
+    verdict = judge_address(url, scheduler, Known(url), "network.api_url")
     assert verdict.status is status
     assert ("network.api_url" in verdict.advice) == (status is RED)
 

@@ -14,8 +14,11 @@ from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
 from hpc_bridge.doctor.probe import ask_node
 from hpc_bridge.doctor.subject import Subject
+from hpc_bridge.errors import SettingsError
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.settings import load_settings
+from hpc_bridge.workers import submission
+from hpc_bridge.workers.configuration import BatchJobConfiguration
 from tests.unit.fake_cluster import FakeCluster
 
 NOBODY = "http://127.0.0.1:9/api"
@@ -120,6 +123,25 @@ def test_no_python_is_no_answer(subject: Subject, monkeypatch: pytest.MonkeyPatc
     answers = ask_node(Subject(load_settings()), 20)
     assert answers.finished
     assert "python" not in answers.said
+
+
+def test_settings_that_are_missing_do_not_keep_it_from_starting(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a cluster elsewhere, where neither this Python nor this server's address counts."""
+
+    def missing(configuration: BatchJobConfiguration, *_: object) -> str:
+        if configuration.python:
+            return configuration.python
+        raise SettingsError("it is not known")
+
+    monkeypatch.delenv("HPC_BRIDGE_PYTHON")
+    monkeypatch.setattr(BatchJobConfiguration, "interpreter", property(missing))
+    monkeypatch.setattr(submission, "api_url", missing)
+    answers = ask_node(Subject(load_settings()), 20)
+    assert answers.finished
+    assert "python" not in answers.said
+    assert answers.server is None
 
 
 def test_a_setup_line_that_fails_ends_it_in_words(

@@ -12,33 +12,35 @@ from hpc_bridge.doctor import scheduler
 from hpc_bridge.doctor.findings import Status, Verdict
 from hpc_bridge.doctor.scheduler import (
     COMMANDS,
+    SlurmCommands,
     check_profile_facts,
     judge_accounting,
     judge_commands,
     judge_controller,
+    judge_missing,
     judge_profile_facts,
     judge_submission,
 )
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.errors import SchedulerUnavailable
-from hpc_bridge.schedulers.base import Queue
+from hpc_bridge.schedulers.base import Commands, Queue
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.transports.base import Completed
+from hpc_bridge.transports.local import LocalTransport
+from hpc_bridge.transports.login import LOCAL, Login
 
 GOOD = Completed(0, "slurm-wlm 24.11.5\n", "")
-MISSING = Completed(127, "", "env: 'sbatch': No such file or directory\n")
 
 
 def judged(
     changed: dict[str, Completed] | None = None,
     profiled: str | None = None,
-    words: dict[str, tuple[str, ...]] | None = None,
 ) -> Verdict:
     return judge_commands(
         dict.fromkeys(COMMANDS, GOOD) | (changed or {}),
-        lambda name: (words or {}).get(name, (name,)),
+        lambda name: (name,),
         profiled,
-        lambda field, variable: f"{variable}, or {field} in the profile",
     )
 
 
@@ -55,7 +57,6 @@ OLD = dict.fromkeys(COMMANDS, Completed(0, "slurm 20.11.9", ""))
         ({}, "some", Status.GREEN, "Slurm 24.11.5"),
         ({"sacct": Completed(0, "slurm 23.02.1", "")}, None, Status.YELLOW, "several"),
         (OLD, None, Status.YELLOW, "22.05 and later"),
-        ({"sbatch": MISSING}, None, Status.RED, "not on PATH: sbatch"),
         ({"sinfo": Completed(1, "", "fatal: no slurm.conf")}, None, Status.RED, "no slurm.conf"),
         ({"sinfo": Completed(0, "hello", "")}, None, Status.RED, "hello"),
     ],
@@ -68,18 +69,49 @@ def test_commands(
     assert words in verdict.message + verdict.advice
 
 
+HERE, THERE = "here", "on mini"
+
+
+def without_sbatch(where: str, named: str = "sbatch") -> Verdict:
+    subject = SimpleNamespace(
+        login=LOCAL if where == HERE else Login("openssh", "mini"),
+        here=where,
+        where_to_set=lambda field, variable: f"{variable}, or {field} in the profile",
+    )
+    slurm = SlurmScheduler(Commands.of({"sbatch": [named]}))
+    commands = SlurmCommands(LocalTransport(), slurm, "place")
+    return judge_missing(["sbatch"], commands, cast("Subject", subject))
+
+
+@pytest.mark.parametrize(
+    ("where", "message", "found", "not_found"),
+    [
+        (HERE, "not on PATH: sbatch", "export PATH=$PATH:{}", "run this on a login node"),
+        (
+            *(THERE, "not on PATH on mini: sbatch"),
+            *("write export PATH=$PATH:{} into a start-up file on mini", "what brings Slurm's"),
+        ),
+    ],
+)
 def test_a_folder_that_has_the_command_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    message: str,
+    found: str,
+    not_found: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "sbatch").touch(mode=0o755)
     monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere", str(tmp_path)))
-    assert f"export PATH=$PATH:{tmp_path}" in judged({"sbatch": MISSING}).advice
+    verdict = without_sbatch(where)
+    assert (verdict.status, verdict.message) == (Status.RED, message)
+    assert found.format(tmp_path) in verdict.advice
     monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere",))
-    assert "login node" in judged({"sbatch": MISSING}).advice
+    assert not_found in without_sbatch(where).advice
 
 
 def test_a_wrong_path_is_the_profiles() -> None:
-    verdict = judged({"sbatch": MISSING}, words={"sbatch": ("/opt/nope/sbatch",)})
+    verdict = without_sbatch(HERE, "/opt/nope/sbatch")
     assert "/opt/nope/sbatch" in verdict.message
     assert "correct scheduler.commands.sbatch" in verdict.advice
 

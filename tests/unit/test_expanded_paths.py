@@ -33,7 +33,7 @@ def test_the_shared_directory_may_hold_the_login_name(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("basepath", ["$WORK/{user}/results", "~/results"])
 def test_results_of_a_shared_pool_are_everybodys_own(tmp_path: Path, basepath: str) -> None:
-    storage = ClusterStorage(site="hpc", basepath=basepath)
+    storage = ClusterStorage(site="slurm", basepath=basepath)
     path = storage.write_path("a/b", b"content", _sync=True)
     assert Path(path) == Path(expanded_path(basepath)) / "a" / "b"
     assert Path(path).is_relative_to(tmp_path)

@@ -14,6 +14,7 @@ from prefect import states
 from prefect.client.schemas.objects import FlowRun
 
 from hpc_bridge.journal import prepare_shared_directory
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.workers import housekeeping as module
 from hpc_bridge.workers.housekeeping import TAKEN_BY, Housekeeping
 
@@ -56,9 +57,9 @@ def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         others = [SimpleNamespace(id=one) for one in ("me", *living)]
         claims = SimpleNamespace(id="me", living=lambda: others)
-        monkeypatch.setattr(module, "claims_on", lambda _: claims)
+        monkeypatch.setattr(module, "claims_on", lambda *_: claims)
         monkeypatch.setattr(module, "propose_state", propose)
-        asyncio.run(Housekeeping(worker, shared, 1.0)._give_back(leads=leads))  # type: ignore[arg-type]
+        asyncio.run(Housekeeping(worker, shared, HERE, 1.0)._give_back(leads=leads))  # type: ignore[arg-type]
         expected = "Cancelled" if run.state.is_cancelling() else "Rescheduled"
         return (worker.given_back, worker.states) == ([run.id], [expected])
 

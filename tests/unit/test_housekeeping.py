@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from hpc_bridge.errors import BundleError, HPCBridgeError, SchedulerUnavailable, SubmissionRefused
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers.housekeeping import Housekeeping
 from tests.unit.fake_cluster import FakeCluster
@@ -81,7 +82,7 @@ def worker() -> Worker:
 
 @pytest.fixture
 def housekeeping(worker: Worker, shared: Path) -> Housekeeping:
-    return Housekeeping(worker, shared, 30.0)  # type: ignore[arg-type]
+    return Housekeeping(worker, shared, HERE, 30.0)  # type: ignore[arg-type]
 
 
 def adopt(housekeeping: Housekeeping) -> None:
@@ -327,8 +328,6 @@ def test_a_run_is_homeless_without_a_job_or_with_one_whose_end_is_told(
         f"slurm:7:{told.submission_id}": True,
         f"slurm:7:{elsewhere.submission_id}": False,
     }
-    found = {
-        pid: housekeeping._is_homeless(FlowRun(flow_id=uuid4(), infrastructure_pid=pid))
-        for pid in pids
-    }
-    assert found == pids
+    runs = [FlowRun(flow_id=uuid4(), infrastructure_pid=pid) for pid in pids]
+    homeless = [run.infrastructure_pid for run in housekeeping._homeless(runs)]
+    assert homeless == [pid for pid, is_homeless in pids.items() if is_homeless]

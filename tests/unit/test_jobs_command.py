@@ -11,13 +11,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from hpc_bridge.cli import here
 from hpc_bridge.cli import jobs as module
+from hpc_bridge.cli.here import look_here
 from hpc_bridge.cli.jobs import aligned, job_lines, list_jobs
 from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory, new_submission_id
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.settings import load_settings
+from tests.unit.counted_files import CountedFiles
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NAMES: dict[UUID, str] = {}
@@ -79,6 +81,21 @@ def test_each_element_of_an_array_has_its_own_run_and_the_server_is_asked_once(
     assert asked == [{flow_runs[0], flow_runs[2], flow_runs[11]}]
 
 
+def test_elsewhere_all_run_directories_are_two_commands(shared: Path) -> None:
+    files = CountedFiles()
+    array, single = a_run(shared, *(uuid4() for _ in range(30))), a_run(shared, uuid4())
+    (array.path / "2").mkdir()
+    (array.path / "2" / "job.out").touch()
+    jobs = [status(array.submission_id, f"7_{n}", JobState.RUNNING) for n in range(30)]
+    jobs.append(status(single.submission_id, "8", JobState.RUNNING))
+    lines = job_lines(jobs, shared, SlurmScheduler(), files)
+    assert lines == job_lines(jobs, shared, SlurmScheduler())
+    outputs = {line.job_id: line.output for line in lines}
+    assert outputs["7_2"] == str(array.path / "2" / "job.out")
+    assert outputs["8"] == str(single.path / "job.out")
+    assert files.commands == 2
+
+
 def test_without_a_server_the_jobs_are_still_listed(
     shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,8 +129,8 @@ def listed(
 ) -> list[dict[str, Any]]:
     monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", str(shared))
     cluster = SimpleNamespace(status=answer, scheduler=SlurmScheduler())
-    monkeypatch.setattr(module, "connect", lambda *_: SimpleNamespace(cluster=cluster))
-    list_jobs(load_settings(), **{"all_": False, "as_json": True, **options})
+    monkeypatch.setattr(here, "connect", lambda *_: SimpleNamespace(cluster=cluster))
+    list_jobs(look_here(), **{"all_": False, "as_json": True, **options})
     found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     return found
 

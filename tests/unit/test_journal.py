@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hpc_bridge.errors import SharedDirectoryError
-from hpc_bridge.journal import RunDirectory, environment_file, write_private
+from hpc_bridge.files import write_private
+from hpc_bridge.journal import RunDirectory, environment_file
 from hpc_bridge.node.attempt import FLOW_RUN_ID, Attempt
 from hpc_bridge.node.records import ExitRecord, write_exit_record
 from tests.unit.restrictions import file_mode_mask, no_file_longer_than
@@ -126,15 +127,15 @@ def test_an_attempt_without_a_bundle_has_none(run: RunDirectory) -> None:
 
 def test_an_element_has_a_folder_of_its_own(run: RunDirectory) -> None:
     with file_mode_mask(0o000):
-        folder = run.element(7)
-        assert run.element(7) == folder == run.path / "7"
-    assert folder.stat().st_mode & 0o777 == 0o700
+        run.write("7/note", b"")
+    assert run.element(7) == run.path / "7"
+    assert run.element(7).stat().st_mode & 0o777 == 0o700
 
 
 def test_an_elements_folder_that_cannot_be_made_is_said_in_words(run: RunDirectory) -> None:
     (run.path / "7").write_text("")
     with pytest.raises(SharedDirectoryError, match="is not a folder"):
-        run.element(7)
+        run.write("7/note", b"")
 
 
 # directories of the first version

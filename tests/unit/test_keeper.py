@@ -151,11 +151,13 @@ def test_claims_are_checked_once_a_run_directory_and_given_up_with_all_its_jobs(
 ) -> None:
     asked: list[str] = []
 
-    def holds(run: RunDirectory) -> bool:
-        asked.append(run.submission_id)
-        return run.submission_id != "hblost"
+    class Claims:
+        def held(self, runs: set[RunDirectory]) -> set[RunDirectory]:
+            asked.extend(run.submission_id for run in runs)
+            return {run for run in runs if run.submission_id != "hblost"}
 
-    monkeypatch.setattr(module, "claims_on", lambda _: SimpleNamespace(holds=holds))
+    claims = Claims()
+    monkeypatch.setattr(module, "claims_of", lambda _: claims)
     kept = [tracking(run_named("hbkept")) for _ in range(50)]
     lost = [tracking(run_named("hblost")) for _ in range(50)]
     asyncio.run(keeper_of(Server(), *kept, *lost)._check_claims())

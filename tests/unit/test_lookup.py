@@ -9,7 +9,9 @@ import pytest
 
 from hpc_bridge.errors import RunNotFound
 from hpc_bridge.journal import RunDirectory, new_submission_id
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 from hpc_bridge.tracking.lookup import NamedRun, find_run, submissions
+from tests.unit.counted_files import CountedFiles
 
 
 def a_run(shared: Path, job_id: str, *flow_runs: UUID, at: float = 1.8e9) -> RunDirectory:
@@ -90,13 +92,28 @@ def test_what_is_not_found_is_said_in_words(shared: Path, text: str, message: st
         find_run(text, shared)
 
 
-def test_directories_that_cannot_be_read_hide_no_other(shared: Path) -> None:
+@pytest.mark.parametrize("files", [HERE, CountedFiles()], ids=["here", "elsewhere"])
+def test_directories_that_cannot_be_read_hide_no_other(shared: Path, files: ClusterFiles) -> None:
     run = a_run(shared, "5")
     RunDirectory.create(shared, new_submission_id())  # being written
     damaged = a_run(shared, "6")
     (damaged.path / "submission.json").write_text("{")
+    odd = a_run(shared, "7")
+    (odd.path / "submission.json").unlink()
+    (odd.path / "submission.json").mkdir()
     (shared / "runs" / ".removing-hbaaaaaaaaaaaaa").mkdir()
-    assert [found for found, _ in submissions(shared)] == [run]
+    assert [found.path for found, _ in submissions(shared, files)] == [run.path]
+
+
+def test_over_a_connection_the_newest_runs_are_read_first_and_many_at_once(shared: Path) -> None:
+    files = CountedFiles()
+    runs = [a_run(shared, str(number), at=1.8e9 + number) for number in range(250)]
+    for job, commands in (("249", 2), ("150", 2), ("149", 3), ("0", 4)):
+        before = files.commands
+        found, _ = find_run(job, shared, files)
+        assert found.path == runs[int(job)].path
+        assert found.files is files
+        assert files.commands - before == commands
 
 
 def test_a_shared_directory_that_was_never_used_has_no_runs(tmp_path: Path) -> None:

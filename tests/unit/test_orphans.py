@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.adoption import orphans
 from hpc_bridge.tracking.claims import Claims, claims_on
 from tests.unit.orphaned_runs import HOUR, a_run, found
@@ -25,7 +26,7 @@ def owner(shared: Path) -> Iterator[Claims]:
 def test_live_submissions_that_nobody_looks_after_are_claimed(shared: Path) -> None:
     runs = sorted((a_run(shared) for _ in range(3)), key=lambda run: run.submission_id)
     assert found(shared) == runs
-    assert all(claims_on(shared).holds(run) for run in runs)
+    assert all(claims_on(shared).held([run]) for run in runs)
 
 
 def test_a_submission_that_is_over_is_left(shared: Path) -> None:
@@ -53,7 +54,7 @@ def test_what_is_not_wanted_is_not_claimed(shared: Path, owner: Claims) -> None:
         asked.append((name, submission))
         return False
 
-    assert list(orphans(shared, wanted)) == []
+    assert list(orphans(shared, HERE, wanted)) == []
     assert asked == [(run.submission_id, run.read_submission())]
     assert owner.take(run)
 
@@ -75,6 +76,15 @@ def test_a_damaged_journal_hides_no_other(
     damaged.write("submission.json", content)
     assert found(shared) == [run]
     assert str(damaged.path) in caplog.text
+
+
+def test_a_journal_that_cannot_be_read_hides_no_other(
+    shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd, run = a_run(shared, age=2 * HOUR, journal=False), a_run(shared)
+    (odd.path / "submission.json").mkdir()
+    assert found(shared) == [run]
+    assert f"{odd.path} cannot be adopted now: [Errno 21] Is a directory" in caplog.text
 
 
 def test_a_submission_that_is_just_being_written_is_left(shared: Path) -> None:

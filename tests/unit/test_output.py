@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
 from hpc_bridge.node.console import GUTTER
-from hpc_bridge.tracking import output as module
+from hpc_bridge.storage import cluster_files
 from hpc_bridge.tracking.lines import CHUNK_BYTES, ENTRY_CHARACTERS, LINES_PER_ENTRY
 from hpc_bridge.tracking.output import LONGEST_BACKLOG, OutputRelay
 
@@ -274,7 +274,7 @@ def test_a_position_that_cannot_be_kept_is_said_once(
     ours = a_relay(run)
     prints(run, b"one\n")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_private", full)
+        patch.setattr(cluster_files, "write_private", full)
         assert not relay(ours, server)
         assert not relay(ours, server)
     assert server.requests == 0  # it could come twice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from hpc_bridge.journal import RunDirectory
+from tests.unit.folders import element_folder
 
 
 def test_a_job_that_printed_nothing_has_no_tail(run: RunDirectory) -> None:
@@ -43,7 +44,7 @@ def test_the_zeros_that_a_nodes_crash_leaves_are_not_in_the_tail(run: RunDirecto
 def test_an_array_has_an_output_for_each_element_and_a_job_has_one(run: RunDirectory) -> None:
     """The first version had one alone; a job that was never an array still has."""
     (run.path / "job.out").write_text("all\n")
-    (run.element(3) / "job.out").write_text("third\n")
+    (element_folder(run, 3) / "job.out").write_text("third\n")
     assert [run.output(element).parent.name for element in (0, 3)] == [run.path.name, "3"]
     assert [run.output_tail(element=element) for element in (0, 3)] == ["all", "third"]
 

@@ -66,7 +66,7 @@ def test_every_place_wins_over_all_that_come_after_it(
 ) -> None:
     def account(pool: dict[str, Any] | None = None, **values: Any) -> tuple[str | None, str | None]:
         made = configured(pool, **values)
-        return made.account, made.python
+        return made.account, made.interpreter
 
     assert account() == ("everybody", "/opt/python/bin/python")
     pool = template(account="pool", python="/pool")

@@ -16,6 +16,7 @@ from hpc_bridge.settings import Settings
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.user_part import UserPart
+from hpc_bridge.transports.login import Login
 from tests.unit.slurm_answers import SLURM, answer, each_version
 
 NODE = QueueNode("n1", "mixed", False, 8, 6, {"a100": 4}, {"a100": 1})
@@ -85,7 +86,7 @@ def test_whether_the_users_account_may_use_it(
 
 
 def test_a_partition_of_other_groups_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "groups_at", lambda _: {"people"})
+    monkeypatch.setattr(command, "groups_asked", lambda _: {"people"})
     found = overview(queues(a=()), {}, site({"name": "a", "groups": ["staff", "root"]}))
     assert (line(found, "a").usable, line(found, "a").because) == (
         False,
@@ -147,6 +148,25 @@ def test_json_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
     gpu = next(one for one in found["queues"] if one["name"] == "gpu")
     assert gpu["resources"]["gpus"] == {"tiny": {"free": 1, "total": 2}}
     assert (gpu["waiting"], gpu["waiting_gpus"], gpu["usable"]) == (5, 10, None)
+
+
+def test_a_cluster_elsewhere_is_asked_over_its_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = "name: far\nscheduler: {type: slurm}\nlogin: {transport: openssh, host: mini}\n"
+    (tmp_path / "far.yaml").write_text(profile)
+    (tmp_path / "far.yaml").chmod(0o644)
+    monkeypatch.setenv("HPC_BRIDGE_SITES", str(tmp_path))
+    asked: list[object] = []
+
+    def connect(*place: object) -> SimpleNamespace:
+        asked.extend(place)
+        return SimpleNamespace(cluster=SimpleNamespace(queues=dict, demand=dict))
+
+    monkeypatch.setattr(command, "connect", connect)
+    show_queues(Settings(), "far", as_json=True)
+    assert asked[-1] == Login("openssh", "mini")
+    assert asked[1] == Path("~/.hpc-bridge")  # not this machine's
 
 
 def test_a_pbs_site_is_not_asked_with_slurms_commands(

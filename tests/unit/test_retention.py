@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ import pytest
 from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
 from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.storage.bundle import BundleStore, Packed
-from hpc_bridge.tracking import retention
+from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.retention import Swept, sweep
+from hpc_bridge.transports.base import Files
 from tests.unit.restrictions import NOBODY, as_nobody
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -47,7 +49,7 @@ def settled(run: RunDirectory, *elements: int, days: float = 31) -> RunDirectory
 
 def ended(run: RunDirectory, element: int = 0, days: float = 31) -> RunDirectory:
     attempt = run.element(element) / "0"
-    attempt.mkdir()
+    attempt.mkdir(parents=True)
     write_exit_record(attempt / "exit.json", ExitRecord(exit_code=0))
     age(run.path, days)
     return run
@@ -57,6 +59,11 @@ def a_bundle(shared: Path, days: float = 31) -> Path:
     key = BundleStore(shared).save(Packed(b"b" * 500, None))
     age(shared / "bundles" / key, days)
     return shared / "bundles" / key
+
+
+def link(bundle: Path, run: RunDirectory) -> None:
+    links = BundleStore(run.shared).links(bundle.name, f"runs/{run.submission_id}/0")
+    HERE.put(Files(str(run.shared), {}, links))
 
 
 @contextmanager
@@ -122,7 +129,7 @@ def test_an_array_stays_while_one_element_is_not_told(shared: Path) -> None:
 def test_a_live_marker_wins_over_everything(shared: Path) -> None:
     run = settled(a_run(shared))
     (shared / "live" / run.submission_id).touch()
-    done = swept(shared, told=[run.submission_id])
+    done = swept(shared, told=lambda _: [run.submission_id])
     assert run.path.exists()
     assert done.count == 0
 
@@ -138,7 +145,7 @@ def test_a_run_of_format_one_goes_when_its_flow_run_is_known_to_have_ended(share
     run = ended(a_run(shared))
     run.close()  # format 1 made no markers
     assert swept(shared).untold == [run.submission_id]
-    assert swept(shared, told=[run.submission_id]).count == 1
+    assert swept(shared, told=lambda _: [run.submission_id]).count == 1
 
 
 def test_a_folder_without_a_journal_never_had_a_job(shared: Path) -> None:
@@ -171,7 +178,7 @@ def test_what_is_not_ours_stays(shared: Path) -> None:
 
 def test_a_dry_run_says_the_same_and_removes_nothing(shared: Path) -> None:
     run, bundle = a_run(shared), a_bundle(shared)
-    BundleStore(shared).link(bundle.name, run.element(0))
+    link(bundle, run)
     settled(run)
     age(bundle, 31)
     told = swept(shared, dry_run=True)
@@ -195,7 +202,7 @@ def test_a_removal_that_was_broken_off_is_finished(
 
     settled(a_run(shared))
     with monkeypatch.context() as patch:
-        patch.setattr(retention.shutil, "rmtree", killed)
+        patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(Killed):
             swept(shared)
     [left] = (shared / "runs").iterdir()
@@ -228,7 +235,7 @@ def test_an_old_bundle_that_no_run_has_is_removed(shared: Path) -> None:
 
 def test_the_bundle_of_a_run_that_is_kept_stays(shared: Path) -> None:
     bundle = a_bundle(shared)
-    BundleStore(shared).link(bundle.name, a_run(shared).element(0))
+    link(bundle, a_run(shared))
     age(bundle, 31)
     assert swept(shared).bundles == 0
     assert bundle.exists()

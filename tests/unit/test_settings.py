@@ -48,12 +48,24 @@ def test_a_variable_wins_over_the_user_file(config: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("written", ["~/env", "$HOME/env", "${HOME}/env"])
-def test_home_and_variables_of_the_python_are_expanded(
+def test_paths_stay_as_written_until_it_is_known_which_machines_they_are_of(
     monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("HPC_BRIDGE_PYTHON", written)
-    assert load_settings().python == "/home/me/env"
+    monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", written)
+    settings = load_settings()
+    assert settings.job_variables() == {"python": written, "shared_dir": written}
+    assert settings.shared == Path("/home/me/env")
+
+
+def test_a_shared_directory_whose_variable_is_not_set_is_refused_at_its_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", "$NO_SUCH_VARIABLE/hb")
+    settings = load_settings()
+    with pytest.raises(SettingsError, match=r"^shared_dir: '\$NO_SUCH_VARIABLE/hb' is not an abs"):
+        _ = settings.shared
 
 
 def test_an_empty_variable_says_nothing(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +161,7 @@ def refusal() -> str:
         ("scheduler", "sge", "'slurm' or 'local', got 'sge'"),
         ("scheduler", "Slurm", "'slurm' or 'local', got 'Slurm'"),
         ("shared_dir", "work/hb", "'work/hb' is not an absolute path"),
-        ("shared_dir", "$NO_SUCH_VARIABLE/hb", "'$NO_SUCH_VARIABLE/hb' is not an absolute path"),
+        ("shared_dir", "{user}/hb", "'{user}/hb' is not an absolute path"),
         ("api_url", "login1:4200/api", "'login1:4200/api' is not a web address"),
         ("api_url", "localhost", "it begins with http:// or https://"),
         ("api_url", "ftp://login1/api", "'ftp://login1/api' is not a web address"),

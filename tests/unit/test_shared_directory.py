@@ -16,6 +16,7 @@ from hpc_bridge.journal import (
     prepare_shared_directory,
     shared_directory_errors,
 )
+from hpc_bridge.storage.cluster_files import HERE
 from tests.unit.restrictions import NOBODY, as_nobody, file_mode_mask
 
 # modes
@@ -46,6 +47,14 @@ def test_preparing_again_changes_nothing(shared: Path) -> None:
         "runs",
     ]
     assert (shared / "runs" / "kept").is_dir()
+
+
+@pytest.mark.parametrize("name", ["runs", "live", "bundles", "results"])
+def test_a_file_in_the_place_of_a_folder_is_said(shared: Path, name: str) -> None:
+    (shared / name).rmdir()
+    (shared / name).touch()
+    with pytest.raises(SharedDirectoryError, match=f"is not a folder.*{name}"):
+        prepare_shared_directory(shared)
 
 
 # errors in words
@@ -139,6 +148,9 @@ def test_a_run_directory_that_was_removed_is_named(run: RunDirectory) -> None:
     run.path.rmdir()
     with pytest.raises(SharedDirectoryError, match="does not exist"):
         run.write("job.sh", b"")
+    with pytest.raises(SharedDirectoryError, match="does not exist"):
+        run.settle(0)
+    assert not run.path.exists()
 
 
 # owners
@@ -159,10 +171,10 @@ def test_a_folder_of_another_account_is_refused(shared: Path) -> None:
 def test_a_folder_that_others_can_write_is_refused_with_the_cure(shared: Path, mode: int) -> None:
     shared.chmod(mode)
     with pytest.raises(NotOwned, match=f"{shared} can be written by others; run: chmod go-w"):
-        check_owner(shared)
+        check_owner(shared, HERE.entry(shared), HERE)
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
 def test_a_folder_that_others_can_read_is_no_danger(shared: Path, mode: int) -> None:
     shared.chmod(mode)
-    check_owner(shared)
+    check_owner(shared, HERE.entry(shared), HERE)

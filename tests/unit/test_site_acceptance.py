@@ -61,6 +61,8 @@ def test_the_executed_text_has_every_executed_field() -> None:
                 "template": "#!/bin/sh\n{{ spec.name }}",
             },
             containers={"runtime": "apptainer"},
+            network={"api_url": "http://prefect:4200/api"},
+            login={"host": "login.example.org"},
         )
     )
     assert text == (
@@ -71,6 +73,8 @@ def test_the_executed_text_has_every_executed_field() -> None:
         "environment.python:\n  | /opt/py\n"
         "environment.template:\n  | #!/bin/sh\n  | {{ spec.name }}\n"
         "containers.runtime:\n  | apptainer\n"
+        "network.api_url:\n  | http://prefect:4200/api\n"
+        "login.host:\n  | login.example.org\n"
     )
 
 

@@ -117,11 +117,13 @@ def test_a_site_is_shown_as_it_is_in_effect(capsys: Captured, site_folders: Site
         "environment": {"prologue": "umask 077"},
     }
     assert load(after).content == {
-        "login": {"transport": "local"},
+        "login": {"transport": "local", "master": "manage"},
         "paths": {"shared_dir": "~/.hpc-bridge"},
         "retention": "30d",
     }
-    assert own == f"# your own part, from {part}\npartition: cpu\n"
+    assert own == (
+        f"# your own part, from {part}\npartition: cpu\n# from here: commands run on this machine\n"
+    )
 
 
 def test_what_is_shown_can_be_written_to_a_file(
@@ -159,7 +161,33 @@ def test_a_broken_site_is_not_shown(site_folders: SiteFolders) -> None:
 def test_a_right_profile(capsys: Captured, site_folders: SiteFolders) -> None:
     path = site_folders.write(site_folders.user, "hpc", "partitions: [{name: a}, {name: b}]\n")
     assert validate_profile(path) == 0
-    assert capsys.readouterr() == (f"{path} is valid: site 'hpc', slurm, 2 partitions\n", "")
+    valid = f"{path} is valid: site 'hpc', slurm, 2 partitions\n"
+    assert capsys.readouterr() == (f"{valid}from here: commands run on this machine\n", "")
+
+
+def test_how_a_site_is_reached_from_here_is_said(
+    capsys: Captured, site_folders: SiteFolders
+) -> None:
+    login = "login: {transport: openssh, host: login.hpc.example, master: reuse}\n"
+    path = site_folders.write(site_folders.user, "hpc", login)
+    site_folders.write_own_part("hpc", "user: anna\ntransport: paramiko\n")
+    validate_profile(path)
+    assert "from here: over SSH as " in (said := capsys.readouterr().out)
+    assert "@login.hpc.example (openssh, by the connection that you have opened)\n" in said
+    show_site("hpc", as_json=False)
+    reached = "over SSH as anna@login.hpc.example (paramiko"
+    assert f"\n# from here: {reached}" in capsys.readouterr().out
+    show_site("hpc", as_json=True)
+    assert json.loads(capsys.readouterr().out)["reached"].startswith(reached)
+
+
+def test_why_a_site_is_not_reached_is_said(
+    capsys: Captured, site_folders: SiteFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site_folders.write(site_folders.user, "hpc")
+    monkeypatch.setenv("HPC_BRIDGE_TRANSPORT", "openssh")
+    assert validate_profile(path) == 0
+    assert "from here: not reached: site hpc is to be reached by openssh" in capsys.readouterr().out
 
 
 def test_a_wrong_profile(capsys: Captured, site_folders: SiteFolders) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from hpc_bridge.cli import site_init
 from hpc_bridge.cli.site_init import init_site
 from hpc_bridge.errors import SchedulerUnavailable, SiteError
+from hpc_bridge.sites import login_node
 from hpc_bridge.sites.files import read_profile
+from hpc_bridge.sites.login_node import LoginNode
+from hpc_bridge.sites.profile import LoginPart
+from hpc_bridge.sites.surroundings import Folder, Surroundings
+from hpc_bridge.transports.local import LocalTransport
+from hpc_bridge.transports.login import Login
 from tests.unit.slurm_answers import answer
 
 
@@ -195,3 +203,59 @@ def test_what_sacctmgr_refuses_is_said_in_the_file(commands: Path) -> None:
 def test_sacctmgr_may_be_missing(commands: Path) -> None:
     (commands / "sacctmgr").unlink()
     assert "sacctmgr is not on PATH" in init()
+
+
+# over SSH
+
+
+def there(
+    monkeypatch: pytest.MonkeyPatch, programs: Mapping[str, str], only: Mapping[str, str] = {}
+) -> Login:
+    """A login host that runs the commands of this machine."""
+    login = Login("openssh", "mini", "anna", "reuse")
+    around = Surroundings("login3", Folder("~", "nfs4"))
+    node = LoginNode(login, around, programs, only)
+    monkeypatch.setattr(site_init, "login_node", lambda _: node)
+    monkeypatch.setattr(site_init, "host_of", lambda _: "login.hpc.example")
+    monkeypatch.setattr(login_node, "transport_to", lambda _: LocalTransport())
+    return login
+
+
+def init_over_ssh(login: Login) -> str:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    init_site(None, None, yes=True, force=False, console=console, login=login)
+    return said.getvalue()
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_login_host_is_asked_and_the_profile_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = init_over_ssh(there(monkeypatch, {"scontrol": "/usr/bin/scontrol"}))
+    profile = read_profile(Path("mini.yaml"))
+    assert profile.login == LoginPart(
+        transport="openssh", host="login.hpc.example", machines=("login3",), master="reuse"
+    )
+    assert profile.scheduler.commands == {}
+    assert len(profile.partitions) == 4
+    assert "on login3 from the answers of Slurm" in Path("mini.yaml").read_text()
+    # What is only this user's is in no profile that others get.
+    assert "anna" not in Path("mini.yaml").read_text()
+    assert "write 'host: mini' and 'user: anna' into " in said
+
+
+@pytest.mark.usefixtures("commands")
+def test_commands_that_only_login_shells_find_are_named_by_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"scontrol": "/opt/slurm/bin/scontrol"}
+    init_over_ssh(there(monkeypatch, found, found))
+    commands = read_profile(Path("mini.yaml")).scheduler.commands
+    assert commands == {"scontrol": ("/opt/slurm/bin/scontrol",)}
+    assert "since only login shells find them" in Path("mini.yaml").read_text()
+
+
+@pytest.mark.usefixtures("commands")
+def test_a_host_without_a_scheduler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SiteError, match=r"PATH on anna@mini, .* Is it a login node"):
+        init_over_ssh(there(monkeypatch, {}))
+    assert not list(Path.cwd().iterdir())

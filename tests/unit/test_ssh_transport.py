@@ -20,6 +20,7 @@ from hpc_bridge.errors import (
 )
 from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.openssh import OpenSSHTransport
+from hpc_bridge.transports.remote_files import NEEDED
 from hpc_bridge.transports.remote_shell import login_line
 from tests.waiting import until
 
@@ -119,20 +120,23 @@ def test_input_of_any_size_arrives(there: OpenSSHTransport, size: int) -> None:
 
 def test_a_host_that_runs_other_commands_says_so(there: OpenSSHTransport, ssh: Path) -> None:
     (ssh / "forced").write_text("echo only squeue here; exit 1")
-    with pytest.raises(CommandError, match=r"runs no commands of ours. It said: only squeue here"):
+    with pytest.raises(CommandError, match=r"no commands of ours. It said: only squeue") as caught:
         there.run(["true"], timeout=20)
+    assert str(caught.value).endswith("without it.")  # what has not run says nothing here
     assert "ForceCommand" in there.check()[0]
 
 
 def test_a_tool_that_is_missing_is_named(there: OpenSSHTransport, ssh: Path) -> None:
     tools = ssh / "tools"
     tools.mkdir()
-    for name in ("sh", "mkdir", "mv", "rm", "cat", "head", "tail", "wc", "find", "awk", "ps"):
+    for name in {"sh", *NEEDED} - {"tar", "find"}:
         (tools / name).symlink_to(shutil.which(name) or name)
+    (tools / "find").write_text("#!/bin/sh\nexit 1\n")
+    (tools / "find").chmod(0o755)
     (ssh / "forced").write_text(f'PATH={tools}; eval "$line"')
     text = (ssh / "ssh").read_text().replace("exec sh -c", "export line; exec sh -c")
     (ssh / "ssh").write_text(text)
-    assert [said.split(" ", 1)[0] for said in there.check()] == ["tar", "sha256sum"]
+    assert [said.split(" ", 1)[0] for said in there.check()] == ["tar", "sha256sum", "GNU"]
 
 
 def test_a_refused_channel_is_asked_for_again(there: OpenSSHTransport, ssh: Path) -> None:
@@ -144,14 +148,15 @@ def test_a_refused_channel_is_asked_for_again(there: OpenSSHTransport, ssh: Path
 
 def test_a_channel_that_stays_refused_is_no_doubt(there: OpenSSHTransport, ssh: Path) -> None:
     (ssh / "refuse").write_text("999")
-    with pytest.raises(Unreachable, match=r"no channel .* nothing was run: true"):
+    with pytest.raises(Unreachable, match=r"no channel .* nothing was run$") as caught:
         there.run(["true"], timeout=1)
+    assert caught.value.command == ["true"]
 
 
 def test_a_connection_that_breaks_leaves_doubt(there: OpenSSHTransport, ssh: Path) -> None:
     (ssh / "breaks").touch()
-    with pytest.raises(ConnectionLost, match="is unknown: sleep 3") as caught:
-        there.run(["sleep", "3"], timeout=20)
+    with pytest.raises(ConnectionLost, match=r"is unknown: sh -c \.\.\. sh 3$") as caught:
+        there.run(["sh", "-c", 'd=$1\nsleep "$d"\n', "sh", "3"], timeout=20)
     assert caught.value.retryable
     with pytest.raises(Unreachable, match=r"run `.*ssh -fNM login`, log in there"):
         there.run(["true"], timeout=20)
@@ -233,6 +238,26 @@ def test_the_command_is_not_run_without_its_files(there: OpenSSHTransport, tmp_p
             files=Files(str(tmp_path / "file" / "x"), {"x": b""}),
         )
     assert not (tmp_path / "was-run").exists()
+
+
+def test_a_message_that_names_the_folder_aside_is_only_a_message(
+    there: OpenSSHTransport,
+) -> None:
+    with pytest.raises(TransferFailed, match=r"/proc/\.hpc-bridge-.*: No such file or directory"):
+        there.put(Files("/proc", {"x": b""}))
+
+
+def test_links_are_made_where_nothing_is(there: OpenSSHTransport, tmp_path: Path) -> None:
+    links = {"a": "x", "sub/b": "x", "c": f"{tmp_path}/x", "sub/up": "sub/b", "kept": "x"}
+    (tmp_path / "kept").write_bytes(b"2")
+    done = there.run(["echo", "1"], timeout=20, files=Files(str(tmp_path), {"x": b"1"}, links))
+    assert done.stdout == "1\n"
+    assert (tmp_path / "x").stat().st_nlink == 5
+    assert (tmp_path / "kept").read_bytes() == b"2"
+    with pytest.raises(TransferFailed, match="No such file or directory"):
+        there.put(Files(str(tmp_path), {}, {"d": "none"}))
+    with pytest.raises(TransferFailed, match="is not a name below"):
+        there.put(Files(str(tmp_path), {}, {"../d": "x"}))
 
 
 def test_what_does_not_exist_is_told_from_what_fails(

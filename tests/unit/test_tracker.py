@@ -15,6 +15,7 @@ from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.tracking import tracker as module
 from hpc_bridge.tracking.job import TrackedJob
+from hpc_bridge.tracking.reader import Reader
 from hpc_bridge.tracking.tracker import Tracker
 from hpc_bridge.watcher import WatchedJob
 
@@ -50,7 +51,7 @@ class Watched:
 def tracker_of(tmp_path: Path, connection: Any, usage: Any = None) -> Tracker:
     run = RunDirectory(tmp_path / "runs" / "hbaaaaaaaaaaaaa")
     job = TrackedJob(run, 0, uuid.uuid4(), JobId("42"), "slurm", connection)
-    return Tracker(SimpleNamespace(client=None, usage=usage), job)  # type: ignore[arg-type]
+    return Tracker(SimpleNamespace(client=None, usage=usage, reader=Reader()), job)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,9 @@ def test_a_job_that_the_queue_does_not_have_is_not_cancelled_by_an_id_that_anoth
         watched: Any = Watched(PRIORITY)
         watched.absent_since = datetime.now(UTC) if is_absent else None
         tracker = tracker_of(tmp_path, SimpleNamespace(watcher=watched))
-        tracker._keeper = SimpleNamespace(cancel_job=cancel_job)  # type: ignore[assignment]
+        tracker._keeper = SimpleNamespace(  # type: ignore[assignment]
+            cancel_job=cancel_job, reader=Reader()
+        )
         tracker.cancel()
         await tracker._look(watched)
 
