@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hpc_bridge.data import data_folder
@@ -18,15 +18,33 @@ from hpc_bridge.errors import InvalidJobSpec, TemplateError
 from hpc_bridge.files import expanded_home
 from hpc_bridge.jobs import JobSpec, units
 from hpc_bridge.schedulers.local_directives import option_name
+from hpc_bridge.schedulers.pbs_select import (
+    DEFAULT_GPU_RESOURCE,
+    pbs_begin,
+    pbs_licenses,
+    pbs_place,
+    pbs_select,
+    pbs_walltime,
+    pbs_word,
+)
 
 _DIRECTIVE = "#SBATCH "
 _DIRECTIVE_LINE = re.compile(r"#SBATCH\s")
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-# As the packaged template writes them for a job array.
-_ARRAY = re.compile(r"^#SBATCH --array=.*\n", re.MULTILINE)
-_ELEMENT_OUTPUT = re.compile(r"^(#SBATCH --output=.*/)%a/(job\.out\"?)$", re.MULTILINE)
+# As the packaged templates write them for a job array.
+_ARRAY = re.compile(r"^#(?:SBATCH --array=|PBS -J ).*\n", re.MULTILINE)
+_ELEMENT_OUTPUT = re.compile(
+    r"^(#(?:SBATCH --output=|PBS -o ).*/)(?:%a|\^array_index\^)/(job\.out\"?)$", re.MULTILINE
+)
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
-_OPTIONAL = {"array": None, "site_modules": (), "site_prologue": "", "node_scratch": None}
+_OPTIONAL = {
+    "array": None,
+    "site_modules": (),
+    "site_prologue": "",
+    "node_scratch": None,
+    "gpu_resource": DEFAULT_GPU_RESOURCE,
+    "account_option": "-A",
+}
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\-\[\]&|*!]+")
 
 
@@ -148,7 +166,7 @@ def render(
 
     ``context`` adds to the template's variables: ``run_dir``, ``output``, ``python``, ``setup``,
     ``array`` (the indices of a job array, or None), and of the site ``site_modules``,
-    ``site_prologue`` and ``node_scratch``.
+    ``site_prologue``, ``node_scratch`` and for PBS ``gpu_resource`` and ``account_option``.
     Raises TemplateError naming the variable and the line.
     """
     name, text = load_template(template, packaged)
@@ -165,6 +183,7 @@ def render(
 @lru_cache(maxsize=32)
 def _compiled(text: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(data_folder("job_scripts")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -177,6 +196,12 @@ def _compiled(text: str) -> Template:
         "memory": _optional(units.format_memory),
         "one_line": one_line,
         "path_on_node": path_on_node,
+        "pbs_begin": pbs_begin,
+        "pbs_licenses": pbs_licenses,
+        "pbs_place": pbs_place,
+        "pbs_select": pbs_select,
+        "pbs_walltime": pbs_walltime,
+        "pbs_word": pbs_word,
         "slurm_path": slurm_path,
         "walltime": _optional(units.format_walltime),
     }
