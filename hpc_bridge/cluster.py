@@ -20,7 +20,7 @@ from hpc_bridge.errors import (
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.base import Answer, Demand, Queue, Scheduler, newest_first
-from hpc_bridge.transports.base import Files, Transport
+from hpc_bridge.transports.base import Files, Progress, Transport
 
 if TYPE_CHECKING:
     from hpc_bridge.admission import Admission
@@ -32,15 +32,26 @@ _ASK_AGAIN_SECONDS = 60.0
 SUBMITTED = "submitted"
 """In a run directory: what the scheduler answered to the submission."""
 # An earlier try whose connection broke may still be under way, or have come to its end unheard. One
-# whose process cannot be seen, since it is on another login node, is given ten seconds.
+# whose process cannot be seen, since it is on another login node, is given most of a minute. What
+# the scheduler's command says to a connection that is gone must not end it.
 _ONCE = f"""\
+trap '' PIPE
 d=$1
 shift
 by=$d/submitting/by
-lives() {{ read -r pid host <"$by" && [ "$host" = "$(uname -n)" ] && kill -0 "$pid"; }} 2>/dev/null
+earlier() {{
+    read -r pid host <"$by" || {{ echo unknown; return; }}
+    [ "$host" = "$(uname -n)" ] || {{ echo away; return; }}
+    if kill -0 "$pid"; then echo lives; else echo gone; fi
+}} 2>/dev/null
 if ! mkdir "$d/submitting" 2>/dev/null; then
     i=0
-    while [ -d "$d/submitting" ] && [ ! -s "$d/{SUBMITTED}" ] && {{ [ $i -lt 10 ] || lives; }}; do
+    while [ -d "$d/submitting" ] && [ ! -s "$d/{SUBMITTED}" ]; do
+        case $(earlier) in
+        unknown) [ $i -lt 5 ] || break ;;
+        away) [ $i -lt 45 ] || break ;;
+        gone) break ;;
+        esac
         sleep 1
         i=$((i + 1))
     done
@@ -104,28 +115,41 @@ class Cluster:
         return self._user
 
     def submit(
-        self, script: str, name: str, *, files: Files | None = None, run_dir: str | None = None
+        self,
+        script: str,
+        name: str,
+        *,
+        files: Files | None = None,
+        run_dir: str | None = None,
+        progress: Progress | None = None,
     ) -> JobId:
         """Submit ``script``, whose job name is ``name``, at most once.
 
-        ``files`` are put before, by the same remote command. With ``run_dir``, a folder there, the
-        scheduler's answer is kept in it, and given again to whoever asks a second time. Raises
-        SubmissionRefused with the scheduler's words, CommandNotFound, TooManyJobs, TransferFailed
-        when the files cannot be written, or, when the scheduler does not answer and so whether
-        there is a job is unknown, SchedulerUnavailable or ConnectionLost.
+        ``files`` are put before, by the same remote command; ``progress`` is told of them. With
+        ``run_dir``, a folder there, the scheduler's answer is kept in it, and given again to who
+        asks a second time. Raises SubmissionRefused with the scheduler's words, CommandNotFound,
+        TooManyJobs, TransferFailed when the files cannot be written, or, when the scheduler does
+        not answer and so whether there is a job is unknown, SchedulerUnavailable or ConnectionLost.
         """
         if self.admission is None:
-            return self._submit(script, name, files, run_dir)
+            return self._submit(script, name, files, run_dir, progress)
         with self.admission.admitted(name, self.scheduler.job_count(script)):
-            return self._submit(script, name, files, run_dir)
+            return self._submit(script, name, files, run_dir, progress)
 
-    def _submit(self, script: str, name: str, files: Files | None, run_dir: str | None) -> JobId:
+    def _submit(
+        self,
+        script: str,
+        name: str,
+        files: Files | None,
+        run_dir: str | None,
+        progress: Progress | None,
+    ) -> JobId:
         command = self.scheduler.submit_command(name)
         if run_dir is not None:
             command = ["sh", "-c", _ONCE, "sh", run_dir, *command]
         try:
             return self.scheduler.parse_submit(
-                self._run("submit", command, stdin=script.encode(), files=files)
+                self._run("submit", command, stdin=script.encode(), files=files, progress=progress)
             )
         except (CommandTimeout, SchedulerUnavailable, UnexpectedOutput) as doubt:
             found = self._find_after(doubt, name)
@@ -216,7 +240,13 @@ class Cluster:
         return self.scheduler.parse_demand(self._run("demand", self.scheduler.demand_command()))
 
     def _run(
-        self, kind: str, argv: Sequence[str], *, stdin: bytes = b"", files: Files | None = None
+        self,
+        kind: str,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        files: Files | None = None,
+        progress: Progress | None = None,
     ) -> Answer:
         with self._counting:
             self.counters[kind] += 1
@@ -227,5 +257,6 @@ class Cluster:
             timeout=self._timeout,
             unset=self.scheduler.leaked_variables,
             files=files,
+            progress=progress,
         )
         return Answer(tuple(argv), done.exit_code, done.stdout, done.stderr)

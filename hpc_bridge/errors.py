@@ -66,6 +66,9 @@ class CommandError(HPCBridgeError):
     ``stderr``.
     """
 
+    kept_in: str | None = None
+    """Where the result lies safely that could not be fetched, for people."""
+
     def __init__(
         self,
         message: str,
@@ -81,6 +84,15 @@ class CommandError(HPCBridgeError):
         self.stderr = stderr[-2000:]
         if retryable is not None:
             self.retryable = retryable
+
+
+def is_worth_waiting_for(error: HPCBridgeError) -> bool:
+    """Whether a command may succeed later although nobody changes what was asked.
+
+    A login host that lets nobody in does again when a key, a certificate or a connection of the
+    user's own is back.
+    """
+    return isinstance(error, CommandError) and (error.retryable or isinstance(error, LoginRefused))
 
 
 class CommandNotFound(CommandError):
@@ -116,7 +128,11 @@ class HostKeyChanged(LoginRefused):
 
 
 class TransferFailed(CommandError):
-    """Files could not be written or read; what was there before is as it was."""
+    """Files could not be written or read.
+
+    Each that was there before is whole: as it was or, when the disk became full or the connection
+    broke at the very end, as it was to be.
+    """
 
 
 class NoSuchFile(TransferFailed, FileNotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import threading
 import time
@@ -21,7 +22,7 @@ from prefect.states import Cancelling, Crashed
 from prefect.utilities.asyncutils import run_coro_as_sync
 from typing_extensions import TypeVar
 
-from hpc_bridge.errors import HPCBridgeError
+from hpc_bridge.errors import CommandError, HPCBridgeError
 from hpc_bridge.journal import RunDirectory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
@@ -36,6 +37,7 @@ R = TypeVar("R")
 
 _LOOK_SECONDS = 5.0
 _EXPLAINING_SECONDS = 10.0
+_FETCH_PAUSES = (5.0, 15.0, 30.0, 60.0)
 
 
 class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
@@ -123,6 +125,27 @@ class BatchFlowRunFuture(PrefectFlowRunFuture[R]):
                 break
         if self._final_state is not None and self._care is not None:
             self._care.is_ending = True
+
+    async def aresult(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
+        """As Prefect's; a cluster that is away and keeps the result is waited for.
+
+        Raises the CommandError of the last try when that takes longer than ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for pause in itertools.chain(_FETCH_PAUSES, itertools.repeat(_FETCH_PAUSES[-1])):
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return await super().aresult(remaining, raise_on_failure)
+            except CommandError as error:
+                # Else it is the flow's own exception.
+                if error.kept_in is None or not error.retryable:
+                    raise
+                if deadline is not None and time.monotonic() + pause >= deadline:
+                    raise
+                if pause == _FETCH_PAUSES[0]:
+                    logger.warning("The result is waited for, and Ctrl-C leaves it: %s", error)
+            await asyncio.sleep(pause)
+        raise RuntimeError("the pauses have no end")
 
     async def _take_over(self, end: Future[State[Any] | None]) -> None:
         """The job is over. A run that is to be retried or resumed goes on in another one."""

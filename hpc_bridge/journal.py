@@ -72,8 +72,9 @@ def is_submission_id(name: str) -> bool:
 
 
 @contextmanager
-def shared_directory_errors(path: Path) -> Iterator[None]:
+def shared_directory_errors(path: Path, files: ClusterFiles = HERE) -> Iterator[None]:
     """Turn the operating system's errors about the shared directory into words."""
+    where = "" if files.is_here else f" on {files.login}"
     try:
         yield
     except OSError as error:
@@ -87,7 +88,9 @@ def shared_directory_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "is not a folder; set HPC_BRIDGE_SHARED_DIR to one",
             errno.EEXIST: "is not a folder; set HPC_BRIDGE_SHARED_DIR to one",
         }.get(error.errno or 0, f"cannot be used: {error.strerror}")
-        raise SharedDirectoryError(f"the shared directory {path} {advice} ({error})") from error
+        raise SharedDirectoryError(
+            f"the shared directory {path}{where} {advice} ({error})"
+        ) from error
 
 
 _prepared: set[tuple[ClusterFiles, Path]] = set()
@@ -105,7 +108,7 @@ def prepare_shared_directory(path: Path, files: ClusterFiles = HERE) -> Path:
         raise InvalidJobSpec(f"the shared directory {str(path)!r} holds a backslash or line break")
     if (files, path) in _prepared:
         return path
-    with shared_directory_errors(path):
+    with shared_directory_errors(path, files):
         entry = files.entry(path)
         if entry is None or entry.kind != "folder":
             files.make_folder(path)

@@ -47,9 +47,9 @@ def check_transport(subject: Subject) -> Verdict:
     login = subject.login
     try:
         transport = transport_to(login)
-    except ImportError as error:
-        return red(str(error), "pip install 'hpc-bridge[ssh]', or use the openssh transport")
     except CommandError as error:
+        if isinstance(error.__cause__, ImportError):
+            return red(str(error), "pip install 'hpc-bridge[ssh]', or use the openssh transport")
         return judge_refusal(error, login)
     if not isinstance(transport, SSHTransport):
         user = transport.user()

@@ -130,7 +130,7 @@ def _claim_flow_run(attempt: Attempt, fence: Fence) -> FlowRun | None:
             if state is None:
                 return flow_run
             if state.is_cancelling():
-                message = "Cancelled before the job started."
+                message = "Cancelled before the flow started."
                 client.set_flow_run_state(flow_run_id, Cancelled(message=message), force=True)
                 report(flow_state="CANCELLED")
                 return None

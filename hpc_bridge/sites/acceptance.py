@@ -38,8 +38,12 @@ def executed_text(profile: SiteProfile) -> str:
         "environment.template": environment.template,
         "containers.runtime": profile.containers.runtime,
         "network.api_url": profile.network.api_url,
-        "login.host": profile.login.host,
     }
+    login = profile.login
+    if login.transport != "local":  # else it leads nowhere
+        values |= {
+            f"login.{name}": getattr(login, name) for name in ("transport", "master", "host")
+        }
     return "".join(f"{line}\n" for name, value in values.items() for line in _lines(name, value))
 
 

@@ -78,25 +78,29 @@ def host_of(login: Login) -> str:
     return _configured(login)[1]
 
 
-@lru_cache(maxsize=32)
 def _configured(login: Login) -> tuple[str, str]:
     """User and host as the SSH configuration has them; what cannot be read says nothing.
 
     It is the first command there that tells what is wrong.
     """
-    alias = login.host or ""
     try:
-        if login.transport == "openssh":
-            from hpc_bridge.transports.openssh import configured
-
-            said = configured(alias)
-            return said["user"], said["hostname"]
-        from hpc_bridge.transports.ssh_config import UserConfig
-
-        settings = UserConfig().host(alias)
-        return settings.user, settings.hostname
+        return _read(login)
     except (CommandError, ImportError, OSError):
-        return getpass.getuser(), alias
+        return getpass.getuser(), login.host or ""
+
+
+@lru_cache(maxsize=32)
+def _read(login: Login) -> tuple[str, str]:
+    alias = login.host or ""
+    if login.transport == "openssh":
+        from hpc_bridge.transports.openssh import configured
+
+        said = configured(alias)
+        return said["user"], said["hostname"]
+    from hpc_bridge.transports.ssh_config import UserConfig
+
+    settings = UserConfig().host(alias)
+    return settings.user, settings.hostname
 
 
 def reached(profile: SiteProfile, user: UserPart) -> str:

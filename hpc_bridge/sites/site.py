@@ -10,7 +10,7 @@ from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.user_part import UserPart
 from hpc_bridge.transports.login import Login
 
-_OWN_VARIABLES = ("account", "partition", "qos", "python", "shared_dir")
+_OWN_VARIABLES = ("account", "partition", "qos", "api_url", "python", "shared_dir")
 
 
 @dataclass(frozen=True, slots=True)

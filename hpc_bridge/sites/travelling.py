@@ -9,6 +9,9 @@ from hpc_bridge.sites.resolve import as_yaml
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.template_check import with_template_text
 
+SITES = "sites"
+"""Where they lie in the shared directory, each in a folder of its own."""
+
 
 def travelling(site: Site) -> tuple[PurePosixPath, bytes]:
     """Path below the shared directory, the same for the same profile, and content of the file.
@@ -17,4 +20,4 @@ def travelling(site: Site) -> tuple[PurePosixPath, bytes]:
     """
     profile = with_template_text(site.profile).model_dump_json(exclude_defaults=True)
     digest = hashlib.sha256(profile.encode()).hexdigest()[:16]
-    return PurePosixPath("sites") / digest / f"{site.name}.yaml", as_yaml(profile).encode()
+    return PurePosixPath(SITES) / digest / f"{site.name}.yaml", as_yaml(profile).encode()

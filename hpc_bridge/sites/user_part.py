@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
 from hpc_bridge.jobs.spec import Text
+from hpc_bridge.settings import WebAddress
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.rules import Part, Rule, broken
 from hpc_bridge.sites.values import ClusterPath
@@ -32,6 +34,9 @@ class UserPart(Part):
     account: Text | None = Field(default=None, description="Account that jobs are charged to.")
     partition: Text | None = Field(default=None, description="Partition of jobs that name none.")
     qos: Text | None = Field(default=None, description="QOS of jobs that name none.")
+    api_url: Annotated[Text, WebAddress] | None = Field(
+        default=None, description="Address of the Prefect server as nodes see it."
+    )
     python: ClusterPath | None = Field(
         default=None, description="Interpreter or environment folder on the nodes."
     )

@@ -28,7 +28,8 @@ from hpc_bridge.errors import BundleError, NotOwned
 from hpc_bridge.journal import check_owner, shared_directory_errors
 from hpc_bridge.storage import spool
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
-from hpc_bridge.transports.base import Files, Progress
+from hpc_bridge.storage.progress import shown
+from hpc_bridge.transports.base import Files
 
 FORMAT = 1
 BUNDLE, ARCHIVE = "bundle.json", "files.zip"
@@ -195,10 +196,11 @@ class BundleStore:
                 raise
         return key
 
-    def deliver(self, key: str, *, progress: Progress | None = None) -> None:
+    def deliver(self, key: str) -> None:
         """Bring a bundle from the spool to the cluster, for another process to submit."""
         if content := spool.content(key):
-            with shared_directory_errors(self._shared):
+            what = f"Flow to {self._files.login}"
+            with shared_directory_errors(self._shared), shown(what) as progress:
                 below = {f"{key}/{name}": path for name, path in content.items()}
                 self._files.put(Files(str(self._folder), below), progress=progress)
             spool.drop(key)

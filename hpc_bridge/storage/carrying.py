@@ -56,7 +56,7 @@ class RemoteFolder:
             except FileNotFoundError:
                 raise
             except CommandError as error:
-                raise _longer(error, self._kept(place)) from error
+                raise _longer(error, place, self._kept(place)) from error
 
     def write(self, path: str, content: bytes) -> str:
         """Write a result, all of it or nothing; returns its absolute path."""
@@ -116,11 +116,13 @@ def _believed(key: tuple[Login, str, str]) -> Iterator[None]:
         raise
 
 
-def _longer(error: CommandError, advice: str) -> CommandError:
-    return type(error)(
+def _longer(error: CommandError, place: str, advice: str) -> CommandError:
+    longer = type(error)(
         f"{error}\n{advice}",
         command=error.command,
         exit_code=error.exit_code,
         stderr=error.stderr,
         retryable=error.retryable,
     )
+    longer.kept_in = place
+    return longer

@@ -92,7 +92,7 @@ class ClusterFiles(ABC):
     def parts(self, wanted: Sequence[Part]) -> list[bytes | None]:
         """Pieces of files, in that order; None for a file that does not exist.
 
-        They are held in memory: ``get_file`` is for what is large.
+        They are held in memory.
         """
 
     @abstractmethod
@@ -113,10 +113,6 @@ class ClusterFiles(ABC):
         """Write several, in their order; missing folders are made, 0700."""
 
     @abstractmethod
-    def get_file(self, path: Path, local: Path, *, progress: Progress | None = None) -> None:
-        """Copy a file to this machine, as 0600."""
-
-    @abstractmethod
     def make_folder(self, path: Path, *, exist_ok: bool = True) -> None:
         """Make a folder in one that exists."""
 
@@ -135,6 +131,10 @@ class ClusterFiles(ABC):
     @abstractmethod
     def remove(self, *paths: Path) -> None:
         """Remove files; those that do not exist are no error."""
+
+    def remove_at_end(self, path: Path, seconds: float) -> None:  # noqa: ARG002
+        """As ``remove``, by a process that ends: for so long, and nobody logs in for it."""
+        self.remove(path)
 
     @abstractmethod
     def remove_trees(self, *paths: Path) -> None:
@@ -205,15 +205,6 @@ class LocalFiles(ClusterFiles):
             _make_folders((folder / name).parent)
             with contextlib.suppress(FileExistsError):
                 os.link(folder / existing, folder / name)
-
-    def get_file(
-        self,
-        path: Path,
-        local: Path,
-        *,
-        progress: Progress | None = None,  # noqa: ARG002
-    ) -> None:
-        write_private(local, path.read_bytes())
 
     def make_folder(self, path: Path, *, exist_ok: bool = True) -> None:
         path.mkdir(mode=0o700, exist_ok=exist_ok)

@@ -71,9 +71,12 @@ def answered(answer: bytes, people: Collection[str], mark: str) -> Known:
     user, uid, home, *homes, rest = lines
     found = zip(people, homes, strict=True)
     variables: dict[str, str] = {}
-    # Between each two marks, those of one shell; the login shell's come last, and win.
-    for section in rest.split(f"{mark}\0")[1::2]:
+    # Between each two marks, those of one shell; the login shell's come last, and win. What has no
+    # mark after it has broken off.
+    for section in rest.split(f"{mark}\0")[1:-1:2]:
         fields = section.split("\0")
+        if len(fields) % 2 != 1:
+            raise CommandError(f"the variables there cannot be read; this came: {section[:200]!r}")
         variables |= zip(fields[:-1:2], fields[1::2], strict=True)
     return Known(
         Account(user, int(uid), home),

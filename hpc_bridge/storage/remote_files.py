@@ -116,9 +116,6 @@ class RemoteFiles(ClusterFiles):
     def read(self, path: Path, *, progress: Progress | None = None) -> bytes:
         return self._get(path, lambda: self.transport.get(str(path), progress=progress))
 
-    def get_file(self, path: Path, local: Path, *, progress: Progress | None = None) -> None:
-        self._get(path, lambda: self.transport.get_file(str(path), local, progress=progress))
-
     def _get(self, path: Path, get: Callable[[], T]) -> T:
         try:
             with self._transfer(path):
@@ -162,6 +159,12 @@ class RemoteFiles(ClusterFiles):
 
     def remove(self, *paths: Path) -> None:
         self._change(["rm", "-f", "--"], *paths)
+
+    def remove_at_end(self, path: Path, seconds: float) -> None:
+        argv = ["rm", "-f", "--", str(path)]
+        done = self.transport.run(argv, timeout=seconds, may_log_in=False)
+        if done.exit_code != 0:
+            raise self._failure(done, argv, path)
 
     def remove_trees(self, *paths: Path) -> None:
         argv = ["sh", "-c", remote_programs.REMOVE_TREES, "sh"]

@@ -108,13 +108,11 @@ def entries(answer: bytes) -> Iterable[tuple[bytes, str, Entry]]:
     """What was asked for, the name relative to it, and what that is. Raises CommandError."""
     fields = answer.split(b"\0")
     if len(fields) % _FIELDS != 1:
-        raise CommandError(f"find has broken off: {answer[-200:]!r}")
+        raise _odd(answer)
     for at in range(0, len(fields) - 1, _FIELDS):
         top, name, kind, size, modified, mode, uid, links, inode = fields[at : at + _FIELDS]
-        yield (
-            top,
-            os.fsdecode(name),
-            Entry(
+        try:
+            entry = Entry(
                 _KINDS.get(kind, "other"),
                 int(size),
                 float(modified),
@@ -122,12 +120,18 @@ def entries(answer: bytes) -> Iterable[tuple[bytes, str, Entry]]:
                 int(uid),
                 int(links),
                 int(inode),
-            ),
-        )
+            )
+        except ValueError:
+            raise _odd(answer) from None
+        yield top, os.fsdecode(name), entry
+
+
+def _odd(answer: bytes) -> CommandError:
+    return CommandError(f"what lies there cannot be read from find's answer: {answer[-200:]!r}")
 
 
 def by_name(answer: bytes, stderr: str, paths: Sequence[Path]) -> list[Entry | None]:
-    """Entries as ``ClusterFiles.entries`` gives them. Raises OSError."""
+    """Entries as ``ClusterFiles.entries`` gives them. Raises OSError and CommandError."""
     for line in stderr.splitlines():
         number, named = reason(line), _QUOTED.search(line)
         if number is not None and number not in (errno.ENOENT, errno.ENOTDIR):
@@ -138,11 +142,13 @@ def by_name(answer: bytes, stderr: str, paths: Sequence[Path]) -> list[Entry | N
 
 
 def by_folder(answer: bytes, stderr: str, folders: Sequence[Path]) -> list[dict[str, Entry] | None]:
-    """Listings as ``ClusterFiles.listings`` gives them. Raises OSError."""
+    """Listings as ``ClusterFiles.listings`` gives them. Raises OSError and CommandError."""
     found: dict[bytes, dict[str, Entry]] = {}
     for top, name, entry in entries(answer):
-        if name:
+        if name and top in found:
             found[top][name] = entry
+        elif name:
+            raise _odd(answer)
         elif entry.kind == "folder":
             found[top] = {}
         elif entry.kind != "link":  # which leads nowhere

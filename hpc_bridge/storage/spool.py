@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+from hpc_bridge.errors import SharedDirectoryError
 from hpc_bridge.files import write_private
 from hpc_bridge.machine_files import machine_folder
 
@@ -15,14 +16,25 @@ _KEPT_SECONDS = 86400.0
 
 
 def keep(key: str, bundle: bytes, archive: Path | None) -> None:
-    """Keep a packed flow and, if there is one, the archive of its files."""
+    """Keep a packed flow and, if there is one, the archive of its files.
+
+    Raises SharedDirectoryError, and leaves nothing behind.
+    """
     _forget_old()
     folder = _folder(key)
-    folder.mkdir(mode=0o700, parents=True)
-    write_private(folder / "bundle.json", bundle)
-    if archive is not None:
-        shutil.copyfile(archive, folder / "files.zip")
-        (folder / "files.zip").chmod(0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        write_private(folder / "bundle.json", bundle)
+        if archive is not None:
+            shutil.copyfile(archive, folder / "files.zip")
+            (folder / "files.zip").chmod(0o600)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SharedDirectoryError(
+            f"the flow cannot wait in {folder.parent} on this machine for its submission:"
+            f" {error.strerror or error}; free some space there, or set TMPDIR to a folder that"
+            " has it"
+        ) from error
 
 
 def content(key: str) -> dict[str, Path]:
@@ -32,9 +44,10 @@ def content(key: str) -> dict[str, Path]:
     return {name: folder / name for name in names if (folder / name).exists()}
 
 
-def drop(key: str) -> None:
-    """It has arrived."""
-    shutil.rmtree(_folder(key), ignore_errors=True)
+def drop(*keys: str) -> None:
+    """They have arrived."""
+    for key in keys:
+        shutil.rmtree(_folder(key), ignore_errors=True)
 
 
 def _folder(key: str) -> Path:

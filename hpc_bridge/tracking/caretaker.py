@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -70,10 +71,13 @@ class Caretaker:
         key = job.run.submission_id, job.element
         with self._lock:
             known = self._cares.get(key)
+        # Outside of the lock, which the loop takes too: a claim elsewhere is a remote command.
+        if known is None and not claims_of(job.run).take(job.run):
+            return None
+        with self._lock:
+            known = known or self._cares.get(key)
             if known is not None:
                 return known
-            if not claims_of(job.run).take(job.run):
-                return None
             care = self._cares[key] = Care(job)
         context = contextvars.copy_context()
         self._loop.call_soon_threadsafe(
@@ -97,7 +101,9 @@ class Caretaker:
             care.end.set_result(await keeper.follow(care.job, care.has_news))
         except Exception as error:
             logger.exception("Job %s is not looked after any more", care.job.job_id)
-            claims_of(care.job.run).release(care.job.run)  # to a worker
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and all claims with it
+                release = claims_of(care.job.run).release  # to a worker
+                await asyncio.to_thread(release, care.job.run)
             care.end.set_exception(error)
         finally:
             care.has_news()

@@ -22,8 +22,8 @@ import os
 import re
 import secrets
 import socket
-import subprocess
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 from hpc_bridge.errors import HPCBridgeError, WorkerNameTaken
 from hpc_bridge.journal import RunDirectory, shared_directory_errors
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
+from hpc_bridge.tracking.holders import Holder, is_gone, pid_started, place, read_holder
 from hpc_bridge.transports.base import Files
 
 logger = logging.getLogger(__name__)
@@ -41,27 +42,11 @@ RENEW_SECONDS = 20.0
 RENEW_ELSEWHERE_SECONDS = 45.0
 """Over a connection, where it is a command on the login host."""
 DEAD_AFTER_SECONDS = 120.0
+END_SECONDS = 5.0
+"""A process that ends does not wait longer for anybody; its claims are free soon anyway."""
 _KEPT_SECONDS = 86400.0
 _RELEASED = b"released\n"
-_PROC = Path("/proc")
 _ID = re.compile(r"[\w.-]{1,200}")
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that looks after submissions."""
-
-    id: str
-    host: str
-    pid: int
-    worker: str | None
-    """``<pool>/<name>`` of a worker; None for any other process."""
-    place: str
-    pid_started: str
-
-    def __str__(self) -> str:
-        who = f"worker {self.worker!r}" if self.worker else "a process"
-        return f"{who} (pid {self.pid} on {self.host})"
 
 
 class Claims:
@@ -78,7 +63,7 @@ class Claims:
         self._lock = threading.Lock()
         self._known = False
         self._worker: str | None = None
-        self._begun: set[RunDirectory] = set()
+        self._begun: dict[RunDirectory, float] = {}
         self._ended = threading.Event()
 
     @property
@@ -89,7 +74,7 @@ class Claims:
     def first(self, run: RunDirectory) -> tuple[str, bytes]:
         """Name and content of the file that claims a submission which nobody else knows yet."""
         self._make_known()
-        self._begun.add(run)
+        self._begun[run] = time.monotonic()
         return "tracker.0", self._content
 
     def take(self, run: RunDirectory) -> bool:
@@ -98,9 +83,9 @@ class Claims:
         False when another process that lives holds it.
         """
         self._make_known()
-        if run in self._begun:  # nobody can have been faster
-            self._begun.discard(run)
-            return True
+        begun = self._begun.pop(run, None)
+        if begun is not None and time.monotonic() - begun < RENEW_SECONDS:
+            return True  # nobody can have been faster
         with shared_directory_errors(run.shared):
             number, holder = _newest([run])[run]
             if holder == self._id:
@@ -182,11 +167,15 @@ class Claims:
         if os.getpid() != self._pid:
             return  # a forked child that ends is not this process
         self._ended.set()
-        with self._lock:
+        if not self._lock.acquire(timeout=END_SECONDS):  # the shared directory hangs
+            return
+        try:
             was_known, self._known = self._known, False
             if was_known:
                 with contextlib.suppress(OSError, HPCBridgeError):
-                    self._files.remove(self._path(self._id))
+                    self._files.remove_at_end(self._path(self._id), END_SECONDS)
+        finally:
+            self._lock.release()
 
     def _make_known(self) -> None:
         with self._lock:
@@ -212,8 +201,8 @@ class Claims:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "worker": self._worker,
-            "place": _place(),
-            "pid_started": _pid_started(os.getpid()) or "",
+            "place": place(),
+            "pid_started": pid_started(os.getpid()) or "",
         }
         path = self._path(self._id)
         content = {f"{self._folder.name}/{path.name}": json.dumps(me).encode()}
@@ -239,7 +228,7 @@ class Claims:
 
     def _holder(self, identity: str) -> Holder | None:
         """None when there is no such process, or it is of a version that says other things."""
-        return _holder(identity, self._files.parts([Part(self._path(identity))])[0])
+        return read_holder(identity, self._files.parts([Part(self._path(identity))])[0])
 
     def _lives(self, identity: str) -> bool:
         return any(known.lives for known in self._look(identity))
@@ -263,10 +252,10 @@ class Claims:
         for path, content in zip(paths, contents, strict=True):
             if content is None:
                 continue
-            holder = _holder(path.stem, content)
+            holder = read_holder(path.stem, content)
             silence = now - there[path.name].modified
             # A process that was stopped or hangs does not renew either.
-            gone = holder is not None and _is_gone(holder)
+            gone = holder is not None and is_gone(holder)
             lives = not gone and silence < DEAD_AFTER_SECONDS
             found.append(_Known(path, holder, silence, lives))
         return found
@@ -276,8 +265,8 @@ class Claims:
         run.write(aside, self._content)
         try:
             self._files.link(run.path / aside, run.path / f"tracker.{number}")
-        except FileExistsError:
-            return False
+        except FileExistsError:  # somebody was faster, perhaps another thread of this process
+            return run.read(f"tracker.{number}") == self._content
         finally:
             self._files.remove(run.path / aside)
         return True
@@ -344,52 +333,3 @@ def _named_in(content: bytes | None) -> str | None:
     """The process that a claim names; None when it is released or damaged."""
     holder = (content or b"").decode(errors="replace").strip()
     return holder if content != _RELEASED and _ID.fullmatch(holder) else None
-
-
-def _holder(identity: str, content: bytes | None) -> Holder | None:
-    """None when there is no such process, or it is of a version that says other things."""
-    try:
-        stored = json.loads(content or b"")
-        return Holder(
-            identity,
-            str(stored["host"]),
-            int(stored["pid"]),
-            stored.get("worker"),
-            str(stored["place"]),
-            str(stored["pid_started"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_gone(holder: Holder) -> bool:
-    """Whether it can be seen from here that the process has ended."""
-    return holder.place == _place() and _pid_started(holder.pid) != holder.pid_started
-
-
-def _place() -> str:
-    """Where process ids mean the same: one boot of one machine, one namespace."""
-    try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
-    except OSError:  # not Linux; macOS says "{ sec = 1700000000, usec = 0 } Tue Nov 14 ..."
-        boot = _said("sysctl", "-n", "kern.boottime").partition(",")[0]
-        return f"{socket.gethostname()}/{boot}"
-
-
-def _pid_started(pid: int) -> str | None:
-    """When a process started: ticks since boot (proc(5)), or a date; None when there is none."""
-    if not (_PROC / "self").exists():
-        state, _, date = _said("ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)).partition(" ")
-        return None if not state or state.startswith("Z") else date.strip()
-    try:
-        stat = (_PROC / f"{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _said(*command: str) -> str:
-    pinned = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
-    return subprocess.run(command, capture_output=True, text=True, env=pinned).stdout.strip()

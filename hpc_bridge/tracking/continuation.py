@@ -14,7 +14,7 @@ from prefect.exceptions import Abort, Pause
 from prefect.states import Crashed, Pending
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import CommandError, TemplateError
+from hpc_bridge.errors import CommandError, TemplateError, is_worth_waiting_for
 from hpc_bridge.jobs import JobState, JobStatus
 from hpc_bridge.journal import SUBMISSION, new_submission_id
 from hpc_bridge.node.records import RESUBMITTING, WALLTIME_EXCEEDED
@@ -61,7 +61,7 @@ async def continuation(
             submit_again, job, submission_id, resubmissions=earlier + 1
         )
     except (CommandError, TemplateError) as error:
-        if error.retryable:
+        if is_worth_waiting_for(error):
             raise
         words = (
             f"{EXPLAINED}{job.job_id} had too little walltime. {message} It was refused: {error}"

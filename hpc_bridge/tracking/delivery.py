@@ -11,6 +11,7 @@ from typing import Any
 from hpc_bridge.connections import Connection
 from hpc_bridge.errors import (
     CommandError,
+    CommandNotFound,
     ConnectionLost,
     HPCBridgeError,
     SchedulerUnavailable,
@@ -20,6 +21,7 @@ from hpc_bridge.errors import (
 )
 from hpc_bridge.jobs import JobId
 from hpc_bridge.journal import SUBMISSION, RunDirectory, shared_directory_errors
+from hpc_bridge.storage.progress import shown
 from hpc_bridge.storage.remote_programs import os_error
 from hpc_bridge.tracking.resubmission import note_job_id
 from hpc_bridge.transports.base import Files
@@ -54,8 +56,9 @@ def deliver(
         else:
             return _deliver_elsewhere(connection, run, script, files, sleep)
     except HPCBridgeError as error:
-        if not error.retryable and (run.files.is_here or isinstance(error, SubmissionRefused)):
-            with contextlib.suppress(CommandError):  # what was refused is what counts
+        ended = isinstance(error, (SubmissionRefused, CommandNotFound))
+        if not error.retryable and (run.files.is_here or ended):
+            with contextlib.suppress(CommandError, OSError):  # what was refused is what counts
                 run.close()
         raise
     note_job_id(run, journal, job_id)
@@ -72,21 +75,25 @@ def _deliver_elsewhere(
     """By one remote command; after a broken connection it is looked what has become of it."""
     cluster, name = connection.cluster, run.submission_id
     pauses = iter(_PAUSES)
-    sent: Files | None = files
+    sent = files
     doubt: CommandError | None = None
     while True:
         try:
             if doubt is not None:
                 if found := cluster.find(name):
                     return cluster.scheduler.array_id(found[0].job_id)
-                if sent is not None and _has_arrived(run):
-                    sent = None  # a job that has begun since then would lose what it has printed
-            return cluster.submit(script, name, files=sent, run_dir=str(run.path))
+                if sent.content and _has_arrived(run):
+                    # A job that has begun since then would lose what it has printed.
+                    sent = Files(files.folder, {}, files.links)
+            with shown(f"Flow to {connection.login}") as progress:
+                return cluster.submit(
+                    script, name, files=sent, run_dir=str(run.path), progress=progress
+                )
         except TransferFailed as error:
             reason = os_error(error.stderr, run.shared)
             if reason is None:
                 raise
-            with shared_directory_errors(run.shared):
+            with shared_directory_errors(run.shared, run.files):
                 raise reason from error
         except CommandError as error:
             if _has_broken(error):
@@ -108,6 +115,6 @@ def _has_broken(error: CommandError) -> bool:
 
 
 def _has_arrived(run: RunDirectory) -> bool:
-    """Whether all files of a submission have: its journal is the last."""
+    """Whether all files of a submission have, if not their second names: its journal is last."""
     with shared_directory_errors(run.shared):
         return run.read(SUBMISSION) is not None

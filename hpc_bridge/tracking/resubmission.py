@@ -11,7 +11,12 @@ from typing import Any
 
 from hpc_bridge.cluster import SUBMITTED, Cluster
 from hpc_bridge.connections import Connection
-from hpc_bridge.errors import CommandNotFound, HPCBridgeError, SharedDirectoryError
+from hpc_bridge.errors import (
+    CommandNotFound,
+    HPCBridgeError,
+    SharedDirectoryError,
+    is_worth_waiting_for,
+)
 from hpc_bridge.jobs import JobId
 from hpc_bridge.journal import (
     SUBMISSION,
@@ -77,7 +82,7 @@ def submit_again(job: TrackedJob, submission_id: str, *, resubmissions: int) -> 
             _copy(job, run, resubmissions)
         job_id = job_id or resubmit(run, job.connection)
     except HPCBridgeError as error:
-        if not error.retryable:  # else there may be a job all the same, which its name will find
+        if not is_worth_waiting_for(error):  # else there may be a job, which its name will find
             run.close()
         raise
     spec = job.spec and job.spec.model_copy(update={"name": run.submission_id})

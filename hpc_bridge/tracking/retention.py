@@ -1,4 +1,4 @@
-"""Removes run directories and bundles that nobody needs any more. File system only; blocks.
+"""Removes run directories, bundles and profiles that nobody needs any more; blocks.
 
 Results are the users' own and are never removed.
 """
@@ -21,8 +21,9 @@ from hpc_bridge.journal import (
     shared_directory_errors,
 )
 from hpc_bridge.settings import Settings
+from hpc_bridge.sites.travelling import SITES
 from hpc_bridge.storage.asking import each
-from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Entry
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Entry, Part
 from hpc_bridge.tracking.lookup import read_journals
 from hpc_bridge.tracking.removing import REMOVING, Remover
 
@@ -72,7 +73,7 @@ def sweep(
     now: datetime | None = None,
     told: Told = lambda _: (),
 ) -> Swept:
-    """Remove what ended longer than ``older_than`` ago, and bundles that no run links to.
+    """Remove what ended longer than ``older_than`` ago, and what no run needs of bundles and sites.
 
     1. A submission with a live marker, or with a flow run whose end is not told, stays. ``told`` is
        asked about those that have ended without either (format 1).
@@ -131,6 +132,8 @@ class _Sweep:
         self._ask_about_untold()
         self._remover.finish(self._left)
         self._sweep_bundles(bundles)
+        if SITES in top:
+            self._sweep_sites(self._shared / SITES)
         self._swept.bytes = self._remover.bytes
         self._swept.errors += self._remover.errors
         return self._swept
@@ -213,20 +216,42 @@ class _Sweep:
 
     def _sweep_bundles(self, folder: Path) -> None:
         """After the runs, whose files have other names here."""
-        listing = self._files.listings([folder], depth=2)[0] or {}
-        bundles: dict[str, dict[str, Entry]] = {}
-        for name, entry in listing.items():
-            bundle, _, below = name.partition("/")
-            if not bundle.startswith("."):
-                bundles.setdefault(bundle, {})[below] = entry
         old = [
-            folder / name
-            for name, known in bundles.items()
-            if known[""].kind == "folder"
-            and _is_before(max(entry.modified for entry in known.values()), self._before)
-            and not any(self._remover.links(entry) > 1 for entry in _files(known))
+            bundle
+            for bundle, known in self._old_in(folder)
+            if not any(self._remover.links(entry) > 1 for entry in _files(known))
         ]
         self._swept.bundles += self._remover.remove(old, "bundle.json")
+
+    def _sweep_sites(self, folder: Path) -> None:
+        """Profiles that came with submissions from elsewhere, and no live run's environment names.
+
+        Each submission renews its own.
+        """
+        old = [site for site, _ in self._old_in(folder)]
+        runs = [self._shared / "runs" / name for name in self._live if is_submission_id(name)]
+        for some in _groups(runs if old else []):
+            for environment in each(self._files.parts, [Part(run / "env") for run in some]):
+                if isinstance(environment, OSError):  # which may name any
+                    return
+                named = environment or b""
+                old = [site for site in old if f"/{folder.name}/{site.name}".encode() not in named]
+        self._remover.finish(old)
+
+    def _old_in(self, folder: Path) -> list[tuple[Path, dict[str, Entry]]]:
+        """Folders in which nothing is younger, with what is in them."""
+        listing = self._files.listings([folder], depth=2)[0] or {}
+        found: dict[str, dict[str, Entry]] = {}
+        for name, entry in listing.items():
+            top, _, below = name.partition("/")
+            if not top.startswith("."):
+                found.setdefault(top, {})[below] = entry
+        return [
+            (folder / name, known)
+            for name, known in found.items()
+            if known[""].kind == "folder"
+            and _is_before(max(entry.modified for entry in known.values()), self._before)
+        ]
 
     def _transfers(self, listing: _Listing) -> list[str]:
         """What killed transfers have left, directly in the folder."""

@@ -77,6 +77,7 @@ class Tracker:
         self._cancelling_since: float | None = None
         self._cancelled_at: float | None = None
         self._awake = asyncio.Event()
+        self._trouble = ""
 
     @property
     def client(self) -> PrefectClient:
@@ -172,7 +173,10 @@ class Tracker:
         except ObjectNotFound:
             pass  # the flow run was deleted; its job finds that out
         except (httpx.HTTPError, HPCBridgeError, OSError, Abort, Pause) as error:
-            logger.info("Job %s cannot be looked after now: %s", self.job.job_id, error)
+            # For each of what may be thousands of looks the same.
+            level = logging.DEBUG if str(error) == self._trouble else logging.INFO
+            self._trouble = str(error)
+            logger.log(level, "Job %s cannot be looked after now: %s", self.job.job_id, error)
 
     async def _look(self, watched: WatchedJob) -> None:
         status = watched.latest

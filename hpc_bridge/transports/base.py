@@ -68,14 +68,18 @@ class Transport(ABC):
         timeout: float,
         unset: Sequence[str] = (),
         files: Files | None = None,
+        progress: Progress | None = None,
+        may_log_in: bool = True,
     ) -> Completed:
         """Run ``argv`` without a shell.
 
         ``unset`` are shell-style patterns of environment variables that the command must not see.
-        ``files`` are put before, by the same remote command; if that fails, TransferFailed is
-        raised and ``argv`` is not run. A command that does not exist gives exit code 127. Raises
-        CommandTimeout after ``timeout`` seconds, when the command and what it started have been
-        ended. A login, for which somebody may have to type, does not count.
+        ``files`` are put before, by the same remote command, which ``progress`` is told of; if that
+        fails, TransferFailed is raised and ``argv`` is not run. A command that does not exist gives
+        exit code 127. Raises CommandTimeout after ``timeout`` seconds, when the command and what it
+        started have been ended. A login, for which somebody may have to type, does not count, nor
+        do ``files`` while they move. Without ``may_log_in`` Unreachable is raised where a login
+        would be needed.
         """
 
     @abstractmethod

@@ -74,8 +74,8 @@ class Link:
         self._channels = Channels()
         self._connecting = threading.Lock()
 
-    def carry(self, exchange: Exchange, deadline: Deadline) -> None:
-        """Run one command to its end, connecting if need be.
+    def carry(self, exchange: Exchange, deadline: Deadline, *, may_log_in: bool = True) -> None:
+        """Run one command to its end, connecting if need be, and if that may be.
 
         Raises Unreachable and LoginRefused: nothing was run; ConnectionLost; CommandTimeout when
         the deadline passed, and the command has been ended.
@@ -83,7 +83,7 @@ class Link:
         refusals = losses = 0
         while True:
             made = self.logins
-            connection, channels = self._current(deadline)
+            connection, channels = self._current(deadline, may_log_in=may_log_in)
             if self.logins != made:
                 deadline.restart()
             try:
@@ -109,7 +109,7 @@ class Link:
                     " whether it took effect is unknown"
                 ) from error
             except TimedOut:
-                ended = self._end(connection, exchange)
+                ended = self._end(connection, exchange, may_log_in=may_log_in)
                 raise CommandTimeout(
                     f"no answer from {self.name} within {deadline.seconds:g} s"
                     + ("" if ended else "; what was started there could not be ended"),
@@ -137,7 +137,9 @@ class Link:
         self._channels = Channels()
         self._connecting = threading.Lock()
 
-    def _current(self, deadline: Deadline) -> tuple[Connection, Channels]:
+    def _current(
+        self, deadline: Deadline, *, may_log_in: bool = True
+    ) -> tuple[Connection, Channels]:
         if not self._connecting.acquire(timeout=max(0.01, deadline.remaining())):
             raise Unreachable(f"another thread is still logging in to {self.name}")
         try:
@@ -145,6 +147,8 @@ class Link:
                 self._close(self._connection)
                 self._connection = None
             if self._connection is None:
+                if not may_log_in:
+                    raise Unreachable(f"there is no connection to {self.name} any more")
                 self._connection = self._connect(deadline)
                 self._channels = Channels()
                 self.logins += 1
@@ -164,14 +168,14 @@ class Link:
         except (OSError, HPCBridgeError) as error:
             logger.debug("%s does not close: %s", self.name, error)
 
-    def _end(self, connection: Connection, late: Exchange) -> bool:
+    def _end(self, connection: Connection, late: Exchange, *, may_log_in: bool) -> bool:
         """End what a command has started; whether that was possible."""
         if self._ended(connection, late):
             return late.pid is not None
         # Nothing goes through any more, or the late command holds the only channel there is.
         alone = self._channels.limit == 1
         self._drop(connection)
-        if not alone:
+        if not (alone and may_log_in):
             return False
         with contextlib.suppress(HPCBridgeError):
             again = self._current(Deadline(total=_TO_END_SECONDS))[0]

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 
 from hpc_bridge.errors import CommandError, CommandTimeout
-from hpc_bridge.transports.base import Completed, Files, Stdin
+from hpc_bridge.transports.base import Completed, Files, Progress, Stdin
 from hpc_bridge.transports.local_files import LocalFiles
 
 # Where a site's Slurm lies; everything else of an outer allocation goes.
@@ -32,9 +32,11 @@ class LocalTransport(LocalFiles):
         timeout: float,
         unset: Sequence[str] = (),
         files: Files | None = None,
+        progress: Progress | None = None,
+        may_log_in: bool = True,  # noqa: ARG002
     ) -> Completed:
         if files is not None:
-            self.put(files)
+            self.put(files, progress=progress)
         environment = {
             name: value
             for name, value in os.environ.items()

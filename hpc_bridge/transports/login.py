@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpc_bridge import load
+from hpc_bridge.errors import CommandError
 from hpc_bridge.transports.base import Transport
 from hpc_bridge.transports.local import LocalTransport
 
@@ -41,8 +42,8 @@ _opening = threading.Lock()
 def transport_to(login: Login) -> Transport:
     """The process's transport to a login host; nothing is connected yet.
 
-    Raises CommandError when there is no ssh here or its configuration is wrong, and ImportError
-    naming the extra when paramiko is not installed.
+    Raises CommandError when there is no ssh here or its configuration is wrong, and naming the
+    extra when paramiko is not installed.
     """
     with _opening:
         if login not in _transports:
@@ -58,8 +59,10 @@ def _open(login: Login) -> Transport:
         from hpc_bridge.transports.openssh import OpenSSHTransport
 
         return OpenSSHTransport(host, mode=login.master, user=login.user, on_login=load.count_login)
-    from hpc_bridge.transports.paramiko import ParamikoTransport
-
+    try:
+        from hpc_bridge.transports.paramiko import ParamikoTransport
+    except ImportError as error:
+        raise CommandError(str(error)) from error
     return ParamikoTransport(host, user=login.user, on_login=load.count_login)
 
 

@@ -7,6 +7,7 @@ pause after a failure is a process's own, so that whoever mends a key need not w
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -17,9 +18,12 @@ from hpc_bridge.errors import CommandError, Unreachable
 from hpc_bridge.machine_files import locked, machine_folder, read_text, write_json
 from hpc_bridge.transports.deadline import Deadline
 
+logger = logging.getLogger(__name__)
+
 PER_MINUTE, PER_HOUR = 6, 60
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 _MINUTE, _HOUR = 60.0, 3600.0
+_SAID_ABOVE_SECONDS = 2.0
 
 OnLogin = Callable[[str], None]
 """Called with the host after each login that was tried."""
@@ -55,7 +59,16 @@ class Logins:
         while (seconds := self._ask()) > 0:
             if seconds > deadline.remaining():
                 raise self._not_yet(seconds)
+            if seconds > _SAID_ABOVE_SECONDS:
+                words = "The next login to %s waits %.0f s: %s"
+                logger.warning(words, self._host, seconds, self._reason)
             self._sleep(seconds)
+
+    @property
+    def _reason(self) -> str:
+        if self._why is not None:
+            return f"the last one failed ({self._why})"
+        return f"no more than {PER_MINUTE} a minute and {PER_HOUR} an hour, lest the site bans them"
 
     def failed(self, why: CommandError) -> None:
         """A login was tried and failed: the next one waits 5 s, then twice as long each time."""

@@ -184,8 +184,11 @@ class FileBack:
             line, found, rest = bytes(self._head).partition(b"\n")
             if not found:
                 return
-            size, self._sum = line.decode().split()
-            self._size = int(size)
+            try:
+                size, self._sum = line.decode().split()
+                self._size = int(size)
+            except ValueError:
+                raise TransferFailed(f"no size comes before a file: {line[:200]!r}") from None
             self._meter = self._make_meter(self._size)
             data = rest
         if data:

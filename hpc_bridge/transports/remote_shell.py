@@ -22,6 +22,7 @@ _LONGEST_LINE = 120_000
 _NOT_FOR_EVERY_SHELL = re.compile(r"[\\!\n\r]")
 _KEPT = ("SLURM_CONF",)
 _NOISE_KEPT = 4000
+_END = re.compile(rb" ([0-9]+) ([a-z]+)\n")
 
 TRANSFER, COMMAND = "transfer", "command"
 """The stages of a line: what failed is told by the one in which it ended."""
@@ -155,12 +156,10 @@ class Exchange:
 
     @property
     def end(self) -> tuple[int, str] | None:
-        """Exit code and stage, once the command has ended by itself."""
+        """Exit code and stage, once the command has ended by itself, and all of that has come."""
         said = bytes(self._err).split(self._mark)
-        if len(said) < 3:
-            return None
-        code, stage = said[2].split()[:2]
-        return int(code), stage.decode()
+        told = _END.match(said[2]) if len(said) > 2 else None
+        return (int(told[1]), told[2].decode()) if told else None
 
     @property
     def unasked(self) -> str:

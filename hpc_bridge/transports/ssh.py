@@ -9,7 +9,7 @@ import shlex
 import shutil
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from hpc_bridge.errors import (
@@ -83,10 +83,16 @@ class SSHTransport(Transport):
         timeout: float,
         unset: Sequence[str] = (),
         files: Files | None = None,
+        progress: Progress | None = None,
+        may_log_in: bool = True,
     ) -> Completed:
-        exchange = self._exchange_for(words(argv, unset), stdin, files)
+        meter = Meter(progress, size_of(files.content) if progress and files else None)
+        exchange = self._exchange_for(words(argv, unset), stdin, files, meter)
+        deadline = Deadline(total=timeout)
+        if files is not None:  # they take as long as they take
+            exchange.stdin = _moving(exchange.stdin, deadline)
         try:
-            self._carry(exchange, Deadline(total=timeout))
+            self._carry(exchange, deadline, may_log_in=may_log_in)
         except CommandError as error:
             if not error.command:
                 error.command = list(argv)
@@ -101,7 +107,7 @@ class SSHTransport(Transport):
             bytes(exchange.stdout),
         )
 
-    def _exchange_for(self, step: str, stdin: Stdin, files: Files | None) -> Exchange:
+    def _exchange_for(self, step: str, stdin: Stdin, files: Files | None, meter: Meter) -> Exchange:
         if not isinstance(stdin, bytes):
             if files is not None:
                 raise TypeError("with files to be put, the input of a command is bytes")
@@ -110,7 +116,7 @@ class SSHTransport(Transport):
             return Exchange(step, _word(), stdin=chunks_of(stdin))
         # Where the files go there is room; without any, /tmp it is: a script is small.
         folder = files.folder if files else "/tmp"  # noqa: S108
-        archive = files_there.sending(files, Meter(None, None), stdin)
+        archive = files_there.sending(files, meter, stdin)
         return self._archive_exchange(folder, archive, step)
 
     def _archive_exchange(
@@ -205,8 +211,8 @@ class SSHTransport(Transport):
 
     # the one way out
 
-    def _carry(self, exchange: Exchange, deadline: Deadline) -> None:
-        self.link.carry(exchange, deadline)
+    def _carry(self, exchange: Exchange, deadline: Deadline, *, may_log_in: bool = True) -> None:
+        self.link.carry(exchange, deadline, may_log_in=may_log_in)
         if exchange.end is None:
             if not exchange.started:
                 raise CommandError(self._not_begun(exchange.unasked))
@@ -248,6 +254,12 @@ class SSHTransport(Transport):
             link, self._shared = self._shared, None
         if link is not None:
             release(self._key)
+
+
+def _moving(chunks: Iterable[bytes], deadline: Deadline) -> Iterator[bytes]:
+    for chunk in chunks:
+        deadline.restart()
+        yield chunk
 
 
 def _word() -> str:

@@ -94,7 +94,7 @@ def authenticate(
             raise LoginRefused(
                 f"{host.name} lets nobody in like this. It accepts {', '.join(allowed)}; tried:"
                 f" {', '.join(tried) or 'nothing, because there is no key and no agent'}."
-                f" Try `ssh {host.alias}` by hand."
+                f" Try `ssh -l {host.user} {host.alias}` by hand."
             )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import sys
 from abc import ABC
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +20,13 @@ from prefect.states import Crashed, Pending
 from prefect.types import KeyValueLabels
 from prefect.utilities.engine import propose_state
 
-from hpc_bridge.errors import CommandError, HPCBridgeError, InvalidJobSpec, SettingsError
+from hpc_bridge.errors import (
+    CommandError,
+    HPCBridgeError,
+    InvalidJobSpec,
+    SettingsError,
+    is_worth_waiting_for,
+)
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
@@ -35,13 +42,14 @@ from hpc_bridge.workers.submission import (
 from hpc_bridge.workers.submitting import (
     BatchWorkerResult,
     SubmittingWorker,
-    is_worth_waiting_for,
 )
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.client.schemas.responses import WorkerFlowRunResponse
+
+    from hpc_bridge.storage.cluster_files import ClusterFiles
 
 logger = get_logger("hpc_bridge")
 
@@ -96,7 +104,7 @@ class BatchWorker(SubmittingWorker, ABC):
     async def _begin_to_serve(self) -> None:
         """Take over what an earlier worker left, and notice what is asked from outside."""
         configuration = await self._configuration({})
-        files = configuration.files
+        files = await asyncio.to_thread(lambda: configuration.files)
         shared = await asyncio.to_thread(
             lambda: prepare_shared_directory(configuration.shared, files)
         )
@@ -220,7 +228,8 @@ class BatchWorker(SubmittingWorker, ABC):
                 delayed: State[Any] = Pending(name="SubmissionDelayed", message=str(error))
             with contextlib.suppress(Abort, Pause, httpx.HTTPError):
                 await propose_state(self.client, delayed, flow_run_id=flow_run.id)
-            job = await self._housekeeping.submitted_later(flow_run.id)
+            place = await asyncio.to_thread(_place_of, configuration)
+            job = await self._housekeeping.submitted_later(flow_run.id, place)
             if job is not None:
                 return job
 
@@ -273,7 +282,7 @@ class BatchWorker(SubmittingWorker, ABC):
         Raises InfrastructureNotFound when the run's job is not one of this worker's scheduler.
         """
         reference = JobReference.parse(infrastructure_pid)
-        connection = connection_of(configuration)
+        connection = await asyncio.to_thread(connection_of, configuration)
         if reference is None or reference.scheduler != connection.cluster.scheduler.name:
             raise InfrastructureNotFound(
                 f"{infrastructure_pid!r} is no job of {connection.cluster.scheduler.name}"
@@ -285,3 +294,11 @@ class BatchWorker(SubmittingWorker, ABC):
             return await super()._hand_over(request)
         self._resolved(request.flow_run_id)
         return await self._gatherer.submit(request)
+
+
+def _place_of(configuration: BatchJobConfiguration) -> tuple[Path, ClusterFiles] | None:
+    """Where the run directory is; None when the cluster was never reached to say so."""
+    try:
+        return configuration.shared, configuration.files
+    except CommandError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
@@ -124,11 +125,12 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         client: PrefectClient | None,
     ) -> Self:
         """As ``from_template_and_values``, when the site is known or there is none."""
+        # Whose name it is on the cluster may be asked of ssh.
+        template = await asyncio.to_thread(over_the_site, base_job_template, site)
+        given = await asyncio.to_thread(over_the_pool, values, load_settings(), site)
         try:
             configuration: Self = await super().from_template_and_values(
-                over_the_site(base_job_template, site),
-                over_the_pool(values, load_settings(), site),
-                client=client,
+                template, given, client=client
             )
         except ValidationError as error:
             raise InvalidJobSpec(explain(error, cls)) from None
@@ -177,7 +179,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
     @property
     def files(self) -> ClusterFiles:
-        """Those that its login and compute nodes see."""
+        """Those that its login and compute nodes see. It blocks: ssh is asked what it is told."""
         from hpc_bridge.storage.reach import files_at
 
         return files_at(self.login)

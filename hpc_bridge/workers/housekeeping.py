@@ -34,7 +34,7 @@ from hpc_bridge.errors import (
     SubmissionRefused,
     TemplateError,
 )
-from hpc_bridge.journal import RunDirectory
+from hpc_bridge.journal import RunDirectory, submission_time
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from hpc_bridge.storage.cluster_files import ClusterFiles
@@ -47,7 +47,7 @@ from hpc_bridge.tracking.adoption import (
 )
 from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import TrackedJob
-from hpc_bridge.tracking.lookup import journals
+from hpc_bridge.tracking.lookup import read_journals
 from hpc_bridge.tracking.retention import kept_for, sweep
 from hpc_bridge.tracking.unsubmitted import flow_runs_of, give_up, may_submit, refuse
 
@@ -64,6 +64,8 @@ _STUCK = timedelta(minutes=3)
 _LABELLED = timedelta(seconds=10)
 """The label may still be that of an earlier process."""
 _SWEEP_SECONDS = 86400.0
+_WRITTEN = timedelta(minutes=2)
+"""After its live marker a run directory's journal is there, or never will be."""
 _LOST_SECONDS = 30.0
 """What a broken connection has left running on the login host has ended after this."""
 _PAGE = 200
@@ -97,6 +99,8 @@ class Housekeeping:
         self._warned: set[str] = set()
         self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
         self._swept = float("-inf")
+        self._asking = asyncio.Lock()
+        self._last_submitted: dict[tuple[Path, ClusterFiles], tuple[float, set[str] | None]] = {}
         self.has_adopted = asyncio.Event()
         """What was left when the worker began is looked after, as far as it could be read."""
 
@@ -108,7 +112,7 @@ class Housekeeping:
                 if not is_indexed:
                     await asyncio.to_thread(index_older_runs, self._shared, self._files)
                     is_indexed = True
-                await self._adopt()
+                await self._adopt(self._shared, self._files)
                 self.has_adopted.set()
                 leads = await asyncio.to_thread(self.claims.lead, self._worker.work_pool.id)
                 await self._give_back(leads=leads)
@@ -120,12 +124,10 @@ class Housekeeping:
                 logger.exception("Looking at what earlier workers left failed")
             await asyncio.sleep(self._interval)
 
-    async def _adopt(self) -> None:
+    async def _adopt(self, shared: Path, files: ClusterFiles) -> None:
         known = self._worker.keeper.submissions() | self._waiting.keys() | self._foreign
         found = await asyncio.to_thread(
-            lambda: list(
-                orphans(self._shared, self._files, self._is_wanted, known=known.__contains__)
-            )
+            lambda: list(orphans(shared, files, self._is_wanted, known=known.__contains__))
         )
         self._waiting |= {orphan.run.submission_id: orphan for orphan in found}
         # Those whose job is known need no question to a scheduler that may not answer.
@@ -188,13 +190,16 @@ class Housekeeping:
         if expected is not None and not expected.done():
             expected.set_exception(error)
 
-    async def submitted_later(self, flow_run_id: UUID) -> TrackedJob | None:
+    async def submitted_later(
+        self, flow_run_id: UUID, place: tuple[Path, ClusterFiles] | None = None
+    ) -> TrackedJob | None:
         """The job of a run whose submission got no answer.
 
         It is found by its name, or submitted once the scheduler answers. None when nothing of the
-        submission has come to a cluster elsewhere, which answers again. Raises SubmissionRefused or
-        TemplateError.
+        submission has come to ``place``, shared directory and files, which answers again. Raises
+        SubmissionRefused or TemplateError.
         """
+        place = place or (self._shared, self._files)
         expected: asyncio.Future[TrackedJob] = asyncio.get_running_loop().create_future()
         self._expected[flow_run_id] = expected
         lease = None
@@ -205,25 +210,46 @@ class Housekeeping:
                     lease = state.state_details.deployment_concurrency_lease_id
             if lease is not None:
                 self._worker.keeper.held_leases.add(lease)
-            while not await self._is_known(expected):
+            while not await self._is_known(expected, place):
                 with contextlib.suppress(HPCBridgeError, OSError):
-                    if not await self.is_submitted(flow_run_id):
+                    if not await self._may_be_submitted(flow_run_id, place):
                         return None
+                    if place != (self._shared, self._files):
+                        await self._adopt(*place)
             return expected.result()
         finally:
             self._expected.pop(flow_run_id, None)
             if lease is not None:
                 self._worker.keeper.held_leases.discard(lease)
 
-    async def _is_known(self, expected: asyncio.Future[TrackedJob]) -> bool:
+    async def _is_known(
+        self, expected: asyncio.Future[TrackedJob], place: tuple[Path, ClusterFiles]
+    ) -> bool:
         """Whether it is by now; here its run directory is written before the scheduler is asked."""
-        await asyncio.wait([expected], timeout=None if self._files.is_here else _LOST_SECONDS)
+        is_own = place == (self._shared, self._files)
+        await asyncio.wait(
+            [expected], timeout=None if is_own and self._files.is_here else _LOST_SECONDS
+        )
         return expected.done()
+
+    async def _may_be_submitted(self, flow_run_id: UUID, place: tuple[Path, ClusterFiles]) -> bool:
+        """Whether there is a live run directory for it, or one that does not say for what it is.
+
+        Asked once for all that wait.
+        """
+        async with self._asking:
+            asked, known = self._last_submitted.get(place, (float("-inf"), None))
+            if time.monotonic() - asked > _LOST_SECONDS / 3:
+                known = await asyncio.to_thread(_submitted_at, *place)
+                self._last_submitted[place] = time.monotonic(), known
+        return known is None or str(flow_run_id) in known
 
     async def _take_on(self, job: TrackedJob) -> None:
         try:
             flow_run = await self._worker.client.read_flow_run(job.flow_run_id)
-            if flow_run.infrastructure_pid != str(job.reference):
+            other = JobReference.parse(flow_run.infrastructure_pid)
+            is_later = other is not None and other.submission_id > job.run.submission_id
+            if flow_run.infrastructure_pid != str(job.reference) and not is_later:
                 await self._worker.client.update_flow_run(
                     flow_run.id, infrastructure_pid=str(job.reference)
                 )
@@ -269,7 +295,9 @@ class Housekeeping:
         if not homeless:
             return
         living = {holder.id for holder in await asyncio.to_thread(self.claims.living)}
-        submitted = await asyncio.to_thread(self._submitted)
+        submitted = await asyncio.to_thread(_submitted_at, self._shared, self._files)
+        if submitted is None:
+            return  # it cannot be told whose those are that cannot be read
         for run in homeless:
             if str(run.id) in submitted or run.id in submitting:
                 continue
@@ -305,19 +333,6 @@ class Housekeeping:
             return False  # it gathers runs, or its server is slow
         return age > (_STUCK if taken_by is None else _LABELLED)
 
-    def _submitted(self) -> set[str]:
-        """Flow runs that have a run directory whose end is not told."""
-        found: set[str] = set()
-        live = live_submissions(self._shared, self._files)
-        runs = [RunDirectory(self._shared / "runs" / name, self._files) for name in live]
-        for _, journal in journals(runs):
-            found.update(journal.get("flow_runs", {}).values())
-        return found
-
-    async def is_submitted(self, flow_run_id: UUID) -> bool:
-        """Whether there is a run directory for it whose end is not told."""
-        return str(flow_run_id) in await asyncio.to_thread(self._submitted)
-
     async def _reschedule(self, run: FlowRun) -> None:
         message = "The process that was to submit this run ended before it did."
         state: State[Any]
@@ -341,3 +356,22 @@ class Housekeeping:
             swept = await asyncio.to_thread(sweep, self._shared, retention, files=self._files)
             if swept.count:
                 logger.info("Removed %d run directories (%d bytes)", swept.count, swept.bytes)
+
+
+def _submitted_at(shared: Path, files: ClusterFiles) -> set[str] | None:
+    """Flow runs that have a live run directory; None while one of these cannot be told.
+
+    That is one that cannot be read now, or that may just be written. A damaged one stays so.
+    """
+    runs = [RunDirectory(shared / "runs" / name, files) for name in live_submissions(shared, files)]
+    found: set[str] = set()
+    for run, content in read_journals(runs):
+        if content is None:
+            if datetime.now(UTC) - submission_time(run.submission_id) < _WRITTEN:
+                return None
+        elif isinstance(content, OSError):
+            return None
+        else:
+            with contextlib.suppress(ValueError, KeyError, AttributeError):
+                found.update(run.parse_submission(content)["flow_runs"].values())
+    return found

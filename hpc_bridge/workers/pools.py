@@ -6,6 +6,7 @@ profile that is known here. Concurrency limits, queues and pauses are nobody's b
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from hpc_bridge.sites.deriving import (
 from hpc_bridge.sites.template import site_template
 from hpc_bridge.storage.blocks import ClusterStorage
 from hpc_bridge.storage.bundle import DEFAULT_LAUNCHER
+from hpc_bridge.storage.reach import files_at
+from hpc_bridge.transports.login import LOCAL
 
 if TYPE_CHECKING:
     from hpc_bridge.sites.site import Site
@@ -68,6 +71,8 @@ async def ensure_work_pool(
         check_type(pool, worker_type)
     source = await _source(client, name, worker_type, base_job_template, settings, site)
     if pool is None:
+        if site is not None and site.login != LOCAL:  # a pool of nobody's would stay there
+            await asyncio.to_thread(files_at(site.login).account)
         if source is None:
             template, description = base_job_template(), None
         else:
@@ -126,7 +131,7 @@ async def _source(
     of_site = settings.site if site is None else site.name
     if of_site is None or name == of_site:
         return None
-    login = getpass.getuser() if site is None else site.login_name
+    login = await asyncio.to_thread(getpass.getuser if site is None else lambda: site.login_name)
     site_pool = await find_pool(client, of_site)
     if site_pool is not None and site_pool.type == worker_type:
         published = site_pool_of(site_pool)

@@ -19,11 +19,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings import get_current_settings
 
 from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, Connection, connect
-from hpc_bridge.errors import (
-    BundleError,
-    SettingsError,
-    TemplateError,
-)
+from hpc_bridge.errors import BundleError, SettingsError, SubmissionRefused, TemplateError
 from hpc_bridge.jobs import JobSpec
 from hpc_bridge.journal import (
     SUBMISSION,
@@ -174,9 +170,12 @@ def submit(requests: Sequence[JobRequest]) -> list[TrackedJob]:
     keys = _checked_keys(requests, BundleStore(shared, connection.files))
     journal = _journal(requests, spec) | _about_bundle(configuration, keys[0])
     files = _files_of(run, keys, script, configuration, journal)
-    job_id = deliver(connection, run, script, files, journal)
-    for key in filter(None, keys):
-        spool.drop(key)
+    try:
+        job_id = deliver(connection, run, script, files, journal)
+    except SubmissionRefused:  # by the scheduler: the bundles have arrived
+        spool.drop(*filter(None, keys))
+        raise
+    spool.drop(*filter(None, keys))
     element_id = connection.cluster.scheduler.element_id
     return [
         TrackedJob(

@@ -23,10 +23,9 @@ from typing_extensions import TypeVar
 
 from hpc_bridge.errors import (
     BundleError,
-    CommandError,
     HPCBridgeError,
     InvalidJobSpec,
-    LoginRefused,
+    is_worth_waiting_for,
 )
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.journal import prepare_shared_directory
@@ -57,11 +56,6 @@ if TYPE_CHECKING:
 logger = get_logger("hpc_bridge")
 
 R = TypeVar("R")
-
-
-def is_worth_waiting_for(error: HPCBridgeError) -> bool:
-    """Whether a submission may succeed later although nobody changes the run."""
-    return isinstance(error, CommandError) and (error.retryable or isinstance(error, LoginRefused))
 
 
 class BatchWorkerResult(BaseWorkerResult):
@@ -105,7 +99,8 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
 
     async def _site(self) -> Site | None:
         """What a new pool is made after, and the account's own pool is brought up to date with."""
-        name = self.asked.get("site") or site_of_pool(self._work_pool_name)
+        name = self.asked.get("site")
+        name = name or await asyncio.to_thread(site_of_pool, self._work_pool_name)
         if name is not None:
             return await resolve_site(name, self.client)
         scheduler = self.asked.get("scheduler") or load_settings().scheduler

@@ -210,6 +210,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "exit": lambda: end("exit"),
     "kill": lambda: end("kill"),
     "segv": lambda: end("segv"),
+    "memory": lambda: end("memory"),
     "async": lambda: asyncio.run(asynchronous(7)),
     "parent": lambda: parent(2),
     "parent_in_a_job": lambda: parent_in_a_job(3),

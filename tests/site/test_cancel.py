@@ -257,7 +257,7 @@ def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, fo
     site.shell(f"scontrol release {job_of(run)}")
     until_over(run, seconds=60)
     assert ends(run) == ["Cancelled"]
-    assert state(run).message == "Cancelled before the job started."
+    assert state(run).message == "Cancelled before the flow started."
     assert not has_started(site, run)
 
 
@@ -299,22 +299,24 @@ def test_a_cancelled_element_of_an_array_leaves_the_others_alone(
     assert not has_started(site, runs[1])
 
 
-def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> None:
-    def interrupted(way: str, **options: Any) -> None:
-        tag = f"interrupted-{way}-{len(options)}"
-        caller = Caller(site, way, tag, folder=folder, **options)
-        run = caller.flow_run_id
-        job = job_of(run)
-        expected = "RUNNING" if not options else "PENDING"
-        until(lambda: state(run).type.value == expected, 60, "it runs, or waits")
-        caller.signal("INT")
-        _, errors = caller.process.communicate(timeout=60)
-        assert "KeyboardInterrupt" in errors.splitlines(), errors
-        assert f"cancelling job {job}" in errors
-        until_over(run)
-        until(lambda: not is_queued(site, job), SOON, "the job is over")
-        assert ends(run) == ["Cancelled"]
+def interrupted(site: Site, place: Site, way: str, folder: str, **options: Any) -> None:
+    """Ctrl-C for a script that runs at ``place``."""
+    tag = f"interrupted-{way}-{len(options)}-{place.name}"
+    caller = Caller(place, way, tag, folder=folder, **options)
+    run = caller.flow_run_id
+    job = job_of(run)
+    expected = "RUNNING" if not options else "PENDING"
+    until(lambda: state(run).type.value == expected, 60, "it runs, or waits")
+    caller.signal("INT")
+    _, errors = caller.process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors.splitlines(), errors
+    assert f"cancelling job {job}" in errors
+    until_over(run)
+    until(lambda: not is_queued(site, job), SOON, "the job is over")
+    assert ends(run) == ["Cancelled"]
 
+
+def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> None:
     def interrupted_while_submitting(way: str) -> None:
         site.put("slow/sbatch", '#!/bin/bash\nsleep 3\nexec /usr/bin/sbatch "$@"\n')
         site.shell("chmod +x ~/slow/sbatch")
@@ -334,8 +336,11 @@ def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> Non
 
     side_by_side(
         *(partial(interrupted_while_submitting, way) for way in ("call", "async")),
-        *(partial(interrupted, way) for way in ("call", "async")),
-        *(partial(interrupted, way, directives=["--hold"]) for way in ("call", "async")),
+        *(partial(interrupted, site, site, way, folder) for way in ("call", "async")),
+        *(
+            partial(interrupted, site, site, way, folder, directives=["--hold"])
+            for way in ("call", "async")
+        ),
     )
 
 

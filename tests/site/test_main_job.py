@@ -21,17 +21,23 @@ def flow_run(flow_run_id: str) -> Any:
         return client.read_flow_run(UUID(flow_run_id))
 
 
-@pytest.mark.parametrize(
-    ("case", "expected"),
-    [
-        ("types", [[1, 3], "set", 6, "int16", 5, True, True, 6]),
-        ("async", 49),
-        ("parent", 20),
-        ("parent_in_a_job", 30),
-        ("state", "FAILED"),
-        ("submit", 0.1),
-    ],
-)
+RESULTS: dict[str, Any] = {
+    "types": [[1, 3], "set", 6, "int16", 5, True, True, 6],
+    "async": 49,
+    "parent": 20,
+    "parent_in_a_job": 30,
+    "state": "FAILED",
+    "submit": 0.1,
+}
+CRASHES = {"exit": "system exit", "segv": "signal 11"}
+REFUSED = {"partition": "Invalid partition name specified", "account": "Invalid account"}
+LACKING = {
+    "cwd_missing": "the working directory /nowhere does not exist on c",
+    "python_missing": "there is no Python at /nowhere/bin/python on c",
+}
+
+
+@pytest.mark.parametrize(("case", "expected"), RESULTS.items())
 def test_results_come_back(site: Site, case: str, expected: Any) -> None:
     answer = site.case(case)
     assert answer.get("result") == expected, answer
@@ -42,7 +48,7 @@ def test_the_flows_own_exception_comes_back(site: Site) -> None:
     assert (answer["raised"], answer["args"]) == ("OwnError", "('my own words', 42)")
 
 
-@pytest.mark.parametrize(("case", "words"), [("exit", "system exit"), ("segv", "signal 11")])
+@pytest.mark.parametrize(("case", "words"), CRASHES.items())
 def test_a_flow_that_ends_its_process_is_a_crash(site: Site, case: str, words: str) -> None:
     answer = site.case(case)
     assert answer["raised"] == "CrashedRun"
@@ -56,10 +62,15 @@ def test_the_job_runs_on_a_node_where_it_was_called(site: Site) -> None:
     assert result["leaked"] is None
 
 
-def test_included_files_arrive(site: Site) -> None:
+def put_data(place: Site) -> None:
+    """Files beside the script, of which some are to travel."""
     for name in ("a.csv", "secret.txt", "ignored.tmp"):
-        site.put(f"data/{name}", name)
-    site.put(".prefectignore", "*.tmp\n")
+        place.put(f"data/{name}", name)
+    place.put(".prefectignore", "*.tmp\n")
+
+
+def test_included_files_arrive(site: Site) -> None:
+    put_data(site)
     assert site.case("files")["result"] == ["data/a.csv"]
 
 
@@ -101,10 +112,7 @@ def test_a_deployment_runs_through_the_worker(site: Site, site_worker: str) -> N
     assert "#SBATCH --time=00:07:00" in script
 
 
-@pytest.mark.parametrize(
-    ("case", "words"),
-    [("partition", "Invalid partition name specified"), ("account", "Invalid account")],
-)
+@pytest.mark.parametrize(("case", "words"), REFUSED.items())
 def test_slurms_own_words_are_in_the_exception(site: Site, case: str, words: str) -> None:
     answer = site.case(case)
     assert answer["raised"] == "SubmissionRefused"
@@ -180,13 +188,7 @@ def test_a_run_of_another_account_is_refused_in_words(site: Site, site_worker: s
     assert "this worker runs as researcher" in answer["text"]
 
 
-@pytest.mark.parametrize(
-    ("case", "words"),
-    [
-        ("cwd_missing", "the working directory /nowhere does not exist on c"),
-        ("python_missing", "there is no Python at /nowhere/bin/python on c"),
-    ],
-)
+@pytest.mark.parametrize(("case", "words"), LACKING.items())
 def test_what_the_node_lacks_is_named(site: Site, case: str, words: str) -> None:
     answer = site.case(case)
     assert answer["raised"] == "CrashedRun"
@@ -260,8 +262,10 @@ def test_a_job_that_dies_in_the_queue_is_noticed(site: Site) -> None:
     assert "cancelled at the scheduler by researcher" in message
 
 
-def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
-    site.put(
+def requeued_job_runs_again(site: Site, place: Site) -> None:
+    """``place`` is where the script runs that submits it."""
+    starts = f"starts-{place.name}"
+    place.put(
         "twice.py",
         "import pathlib, time\n"
         "from prefect import flow\n"
@@ -269,7 +273,7 @@ def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
         '@slurm(memory="600M", requeue=True)\n'
         "@flow\n"
         "def twice() -> int:\n"
-        "    log = pathlib.Path.home() / 'starts'\n"
+        f"    log = pathlib.Path.home() / {starts!r}\n"
         "    with log.open('a') as file:\n"
         "        file.write('start\\n')\n"
         "    if log.read_text().count('start') == 1:\n"
@@ -280,11 +284,11 @@ def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
         "    print(future.job_id, future.flow_run_id, flush=True)\n"
         "    print(future.result(timeout=120))\n",
     )
-    site.shell("rm -f ~/starts")
-    process = site.start(sys.executable, "twice.py", stdout=subprocess.PIPE, text=True)
+    site.shell(f"rm -f ~/{starts}")
+    process = place.start(sys.executable, "twice.py", stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     job, run = process.stdout.readline().split()
-    until(lambda: (site.home() / "starts").exists(), 60, "the flow runs")
+    until(lambda: (site.home() / starts).exists(), 60, "the flow runs")
     site.shell(f"scontrol requeue {job}", user="root")
     reason = f"squeue --noheader --jobs={job} --format=%T,%r"
     until(lambda: site.shell(reason) == "PENDING,BeginTime", 60, "the job waits again")
@@ -296,6 +300,10 @@ def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
         names = [state.name for state in client.read_flow_run_states(UUID(run))]
     assert "Requeued" in names
     assert flow_run(run).run_count == 2
+
+
+def test_a_job_that_is_requeued_runs_again(site: Site) -> None:
+    requeued_job_runs_again(site, site)
 
 
 def test_the_key_is_in_no_byte_but_the_env_file(site: Site) -> None:

@@ -196,23 +196,26 @@ def test_a_second_worker_of_the_same_name_is_refused(site: Site) -> None:
     assert "Traceback" not in second.text
 
 
-def test_reconcile_tells_what_became_of_a_job_that_nobody_looked_after(site: Site) -> None:
-    shared = "/home/researcher/left-alone"
-    caller = Caller(
-        site, "submit", "left-alone", folder=FOLDER, directives=["--hold"], shared_dir=shared
-    )
+def left_job_is_told(site: Site, place: Site, shared: str) -> None:
+    """By ``reconcile``, where the script was killed that had submitted it."""
+    tag = shared.rpartition("/")[2]
+    caller = Caller(place, "submit", tag, folder=FOLDER, directives=["--hold"], shared_dir=shared)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
     caller.process.communicate(timeout=30)
     run = caller.flow_run_id
     site.shell(f"scancel {job_of(run)}")
     assert not read(run).state.is_final()
-    done = site.run(COMMAND, "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
+    done = place.run(COMMAND, "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
     assert done.returncode == 0, done.stderr
     assert "its flow run is Cancelled" in done.stdout
     assert ends(run) == ["Cancelled"]
-    again = site.run(COMMAND, "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
+    again = place.run(COMMAND, "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
     assert "Nothing to do" in again.stdout
+
+
+def test_reconcile_tells_what_became_of_a_job_that_nobody_looked_after(site: Site) -> None:
+    left_job_is_told(site, site, "/home/researcher/left-alone")
 
 
 def as_format_1(folder: Path) -> None:

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from hpc_bridge.cli.site_init import init_site
+from hpc_bridge.sites import login_node
 from hpc_bridge.sites.files import read_profile
-from hpc_bridge.sites.profile import SiteProfile
+from hpc_bridge.sites.profile import LoginPart, SiteProfile
+from hpc_bridge.transports.login import Login
+from hpc_bridge.transports.ssh import SSHTransport
 from tests.conftest import SITE, run_site_script
 from tests.site.conftest import Site
 from tests.waiting import until
@@ -60,6 +65,26 @@ def test_the_draft_describes_the_site_and_is_usable_as_it_is(site: Site, folder:
     # The profile that was written is good for asking the cluster.
     found = site.run(COMMAND, "queue", "mini", "--json", HPC_BRIDGE_SITES=folder)
     assert json.loads(found.stdout)["site"] == "mini", found.stderr
+
+
+def test_from_elsewhere_the_draft_is_the_same_and_says_how_to_get_there(
+    site: Site, folder: str, there: SSHTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(login_node, "transport_to", lambda _: there)
+    init_site(
+        *("mini", tmp_path),
+        yes=True,
+        force=False,
+        console=Console(quiet=True),
+        login=Login("openssh", "login.hpc.example"),
+    )
+    drafted = read_profile(tmp_path / "mini.yaml")
+    done = site.run(COMMAND, "site", "init", "--output", folder)
+    assert done.returncode == 0, done.stderr
+    on_the_node = read_profile(site.home() / "drafted/mini.yaml")
+    # Its own name, login, is a short form of the one by which it was reached.
+    assert drafted.login == LoginPart(transport="openssh", host="login.hpc.example")
+    assert drafted.model_copy(update={"login": on_the_node.login}) == on_the_node
 
 
 def _told(profile: SiteProfile) -> dict[str, tuple[bool, int | None, dict[str, int]]]:

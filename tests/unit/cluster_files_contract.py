@@ -292,22 +292,12 @@ def a_folder_is_no_file(at: Place) -> None:
 def a_file_comes_here(at: Place) -> None:
     content = os.urandom(3 * 2**20)
     at.files.put(Files(str(at.folder), {"x": content, "small": b"1"}))
-    local = at.seen / "local"
-    at.files.get_file(at.folder / "x", local)
-    assert (local.read_bytes(), local.stat().st_mode & 0o777) == (content, 0o600)
     assert at.files.read(at.folder / "x") == content
-    local.unlink()
-    reads: list[Callable[[Path], object]] = [
-        lambda path: at.files.get_file(path, local),
-        at.files.read,
-    ]
-    for read in reads:
-        with pytest.raises(FileNotFoundError) as caught:
-            read(at.folder / "none")
-        assert caught.value.filename == str(at.folder / "none")
-        with pytest.raises(IsADirectoryError):
-            read(at.folder)
-    assert not local.exists()
+    with pytest.raises(FileNotFoundError) as caught:
+        at.files.read(at.folder / "none")
+    assert caught.value.filename == str(at.folder / "none")
+    with pytest.raises(IsADirectoryError):
+        at.files.read(at.folder)
 
 
 CASES: list[Case] = [

@@ -13,7 +13,7 @@ from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.transports.base import Files
+from hpc_bridge.transports.base import Files, Progress
 from hpc_bridge.transports.local import LocalTransport
 from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.watcher import Snapshot, Watcher
@@ -33,7 +33,13 @@ class FakeCluster(Cluster):
         """Called before and after each submission."""
 
     def submit(
-        self, script: str, name: str, *, files: Files | None = None, run_dir: str | None = None
+        self,
+        script: str,
+        name: str,
+        *,
+        files: Files | None = None,
+        run_dir: str | None = None,
+        progress: Progress | None = None,
     ) -> JobId:
         assert files is None  # on this machine they are written before
         assert run_dir is None

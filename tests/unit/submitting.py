@@ -16,7 +16,7 @@ from hpc_bridge.connections import NO_OPTIONS, Connection
 from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.storage.bundle import BundleStore, Packed
-from hpc_bridge.transports.base import Completed, Files, Stdin, Transport
+from hpc_bridge.transports.base import Completed, Files, Progress, Stdin, Transport
 from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.watcher import Watcher
 from hpc_bridge.workers.configuration import BatchJobConfiguration
@@ -46,6 +46,8 @@ class FakeSlurm(Transport):
         timeout: float,
         unset: Sequence[str] = (),
         files: Files | None = None,
+        progress: Progress | None = None,
+        may_log_in: bool = True,
     ) -> Completed:
         assert isinstance(stdin, bytes)
         assert files is None  # on this machine they are written before

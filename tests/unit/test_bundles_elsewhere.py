@@ -10,7 +10,7 @@ import pytest
 from hpc_bridge.errors import BundleError, NotOwned, SharedDirectoryError, Unreachable
 from hpc_bridge.storage import spool
 from hpc_bridge.storage.bundle import BundleStore, Packed
-from tests.unit.counted_files import CountedFiles
+from tests.unit.counted_files import CountedFiles, Seen
 
 MIB = 2**20
 
@@ -81,6 +81,19 @@ def test_for_another_process_it_is_brought_there_by_one_command(
     before = files.commands
     store.deliver(key)
     assert files.commands == before
+
+
+def test_whoever_waits_sees_how_far_a_large_bundle_is(
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+    monkeypatch.setattr("hpc_bridge.storage.bundle.shown", seen.shown)
+    store.deliver(store.save(Packed(content(flow="x" * 9 * MIB), None)))
+    (what,) = seen.figures
+    assert what.startswith("Flow to ")
+    done, total = seen.figures[what][-1]
+    assert done == total
+    assert done > 9 * MIB
 
 
 def test_a_bundle_without_files_says_so_there_too(store: BundleStore) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from hpc_bridge.jobs import JobId
-from hpc_bridge.journal import prepare_shared_directory
+from hpc_bridge.journal import RunDirectory, prepare_shared_directory
 from hpc_bridge.tracking.caretaker import Care, Caretaker
 from hpc_bridge.tracking.claims import Claims, claims_on
 from hpc_bridge.tracking.job import TrackedJob
@@ -86,3 +89,70 @@ def test_a_job_whose_end_is_told_stays_with_its_caretaker(
     follow_with(caretaker, monkeypatch, follow)
     assert cared_for(caretaker, job).end.result(10) == "told"
     assert claims_on(job.run.shared).held([job.run])
+
+
+def test_a_claim_that_takes_long_holds_up_no_other_job(
+    caretaker: Caretaker, job: TrackedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def take(_: Claims, run: RunDirectory) -> bool:
+        asked.set()
+        return not answers.wait(10)
+
+    monkeypatch.setattr(Claims, "take", take)
+    with ThreadPoolExecutor(1) as threads:
+        care = threads.submit(caretaker.care, job)
+        try:
+            assert asked.wait(10)
+            assert caretaker._lock.acquire(timeout=5), "the loop takes it at the end of each job"
+            caretaker._lock.release()
+        finally:
+            answers.set()
+        assert care.result(10) is None
+
+
+def test_a_claim_that_is_given_back_slowly_holds_up_no_other_job(
+    caretaker: Caretaker, job: TrackedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers, turned = threading.Event(), threading.Event(), threading.Event()
+
+    def release(_: Claims, run: RunDirectory) -> None:
+        asked.set()
+        answers.wait(10)
+
+    async def follow(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    follow_with(caretaker, monkeypatch, follow)
+    monkeypatch.setattr(Claims, "release", release)
+    care = cared_for(caretaker, job)
+    try:
+        assert asked.wait(10)
+        caretaker._loop.call_soon_threadsafe(turned.set)
+        assert turned.wait(5), "the loop goes on"
+    finally:
+        answers.set()
+    assert isinstance(care.end.exception(10), RuntimeError)
+
+
+def test_of_threads_that_care_together_all_get_the_same(
+    caretaker: Caretaker, job: TrackedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, taken = threading.Barrier(2), Claims.take
+
+    def take(claims: Claims, run: RunDirectory) -> bool:
+        both.wait(10)
+        return taken(claims, run)
+
+    async def follow(*_: object) -> None:
+        await asyncio.sleep(3600)
+
+    follow_with(caretaker, monkeypatch, follow)
+    monkeypatch.setattr(Claims, "take", take)
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda _: cared_for(caretaker, job), range(2))
+    assert one is two
+    for task in asyncio.all_tasks(caretaker._loop):
+        caretaker._loop.call_soon_threadsafe(task.cancel)
+    until(lambda: not asyncio.all_tasks(caretaker._loop), 10, "nothing is followed")

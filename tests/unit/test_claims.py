@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpc_bridge.journal import RunDirectory, new_submission_id
-from hpc_bridge.tracking import claims as module
+from hpc_bridge.tracking import holders
 from hpc_bridge.tracking.claims import Claims, claims_on
 from tests.unit.claiming import Start, held_by
 
@@ -56,7 +56,6 @@ def test_threads_of_one_process_may_take_a_claim_together(
 
     def take() -> None:
         barrier.wait(30)
-        claims.take(run)
         taken.append(claims.take(run))
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -178,5 +177,5 @@ def test_a_process_that_ended_its_claims_may_begin_again(
 
 def test_place_and_start_tell_processes_apart(start: Start) -> None:
     other = start()
-    assert module._pid_started(os.getpid()) not in (None, module._pid_started(other.process.pid))
-    assert module._pid_started(2**22 + 1) is None
+    assert holders.pid_started(os.getpid()) not in (None, holders.pid_started(other.process.pid))
+    assert holders.pid_started(2**22 + 1) is None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpc_bridge.errors import Unreachable, WorkerNameTaken
 from hpc_bridge.journal import RunDirectory, new_submission_id
+from hpc_bridge.tracking import claims as module
 from hpc_bridge.tracking.claims import DEAD_AFTER_SECONDS, Claims
+from hpc_bridge.transports.base import Completed
 from tests.unit.claiming import silent
 from tests.unit.counted_files import CountedFiles
 
@@ -69,6 +73,34 @@ def test_who_ends_leaves_all_to_others_at_once(
     assert not remote.take(there)
     claims.end()
     assert remote.take(there)
+
+
+def test_who_ends_is_not_held_up_by_a_connection_that_hangs(
+    remote: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_SECONDS", 0.05)
+    remote.living()
+    with remote._lock:  # as while the claims are renewed
+        ending = threading.Thread(target=remote.end)
+        ending.start()
+        ending.join(5)
+        assert not ending.is_alive()
+
+
+def test_who_ends_does_not_log_in_for_it(
+    remote: Claims, files: CountedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(_: Sequence[str], **options: Any) -> Completed:
+        asked.append(options)
+        raise Unreachable("there is no connection to alpha any more")
+
+    remote.living()
+    with monkeypatch.context() as patched:
+        patched.setattr(files.transport, "run", run)
+        remote.end()
+    assert asked == [{"timeout": module.END_SECONDS, "may_log_in": False}]
 
 
 def test_a_connection_that_is_away_for_long_loses_its_claims(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_bridge.tracking import claims as module
+from hpc_bridge.tracking import holders as module
 from tests.waiting import until
 
 
@@ -28,19 +28,19 @@ def _as_on_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_proc_the_machine_and_its_start_are_the_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert module._place() == f"{socket.gethostname()}/{{ sec = 1700000000"
+    assert module.place() == f"{socket.gethostname()}/{{ sec = 1700000000"
     monkeypatch.setattr(socket, "gethostname", lambda: "other")
-    assert module._place() == "other/{ sec = 1700000000"
+    assert module.place() == "other/{ sec = 1700000000"
 
 
 def test_without_proc_ps_tells_when_a_process_started(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
-        began = module._pid_started(process.pid)
+        began = module.pid_started(process.pid)
         assert began is not None
         assert datetime.strptime(began, "%a %b %d %H:%M:%S %Y")  # noqa: DTZ007
         monkeypatch.setenv("TZ", "Asia/Tokyo")
-        assert module._pid_started(process.pid) == began
+        assert module.pid_started(process.pid) == began
         process.kill()
         # It is a zombie as long as nobody asks for its end.
-        until(lambda: module._pid_started(process.pid) is None, 10, "the end")
-    assert module._pid_started(process.pid) is None
+        until(lambda: module.pid_started(process.pid) is None, 10, "the end")
+    assert module.pid_started(process.pid) is None

@@ -18,7 +18,7 @@ from hpc_bridge.errors import (
 )
 from hpc_bridge.jobs import JobId, JobState
 from hpc_bridge.schedulers.slurm import SlurmScheduler
-from hpc_bridge.transports.base import Completed, Files, Stdin, Transport
+from hpc_bridge.transports.base import Completed, Files, Progress, Stdin, Transport
 
 DEAD = Completed(1, "", "Unable to contact slurm controller (connect failure)")
 TIMEOUT = CommandTimeout("no answer within 60 s")
@@ -52,6 +52,8 @@ class Recorded(Transport):
         timeout: float,
         unset: Sequence[str] = (),
         files: Files | None = None,
+        progress: Progress | None = None,
+        may_log_in: bool = True,
     ) -> Completed:
         assert isinstance(stdin, bytes)
         self.files.append(files)

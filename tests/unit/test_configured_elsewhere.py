@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import InfrastructureNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from hpc_bridge.errors import InvalidJobSpec, SettingsError, Unreachable
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.script import load_template
 from hpc_bridge.settings import load_settings
 from hpc_bridge.sites import choosing
@@ -23,6 +27,7 @@ from hpc_bridge.storage.bundle import default_interpreter
 from hpc_bridge.storage.cluster_files import LocalFiles
 from hpc_bridge.transports.base import Completed
 from hpc_bridge.transports.login import LOCAL, Login
+from hpc_bridge.workers import base
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.prepared import pinned
 from hpc_bridge.workers.slurm import SlurmWorker
@@ -114,6 +119,39 @@ def test_ssh_to_a_host_that_no_site_names_is_refused(
 
 
 # Paths
+
+
+def test_nothing_else_waits_while_ssh_says_who_the_user_is(
+    hpc: SiteFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hpc.write(hpc.user, "hpc", PROFILE + "paths: {shared_dir: '/work/{user}/hb'}\n")
+    asked: list[threading.Thread] = []
+
+    def name(_: Login) -> str:
+        asked.append(threading.current_thread())
+        return "anna"
+
+    monkeypatch.setattr("hpc_bridge.sites.site.name_on_cluster", name)
+    assert configured().shared == Path("/work/anna/hb")
+    assert asked
+    assert threading.main_thread() not in asked
+
+
+def test_nothing_else_waits_while_a_connection_is_made_to_cancel_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[threading.Thread] = []
+
+    def connection_of(_: BatchJobConfiguration) -> Any:
+        asked.append(threading.current_thread())
+        return SimpleNamespace(cluster=SimpleNamespace(scheduler=SlurmScheduler()))
+
+    monkeypatch.setattr(base, "connection_of", connection_of)
+    worker: Any = None
+    with pytest.raises(InfrastructureNotFound):
+        asyncio.run(SlurmWorker.kill_infrastructure(worker, "pbs:7", configured()))
+    assert asked
+    assert threading.main_thread() not in asked
 
 
 def test_paths_are_those_of_the_cluster(hpc: SiteFolders, monkeypatch: pytest.MonkeyPatch) -> None:

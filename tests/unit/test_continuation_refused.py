@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from prefect import states
 
-from hpc_bridge.errors import SchedulerUnavailable, SharedDirectoryError, SubmissionRefused
+from hpc_bridge.errors import (
+    LoginRefused,
+    SchedulerUnavailable,
+    SharedDirectoryError,
+    SubmissionRefused,
+)
 from tests.unit.continuing import RESUBMITTING, WALLTIME, Server, a_job, go_on, submissions
 from tests.unit.fake_cluster import FakeCluster
 
@@ -55,7 +60,12 @@ def test_what_was_refused_once_and_taken_later_is_live(shared: Path, cluster: Fa
 
 
 @pytest.mark.parametrize(
-    "error", [SchedulerUnavailable("down"), SharedDirectoryError("the shared directory is full")]
+    "error",
+    [
+        SchedulerUnavailable("down"),
+        SharedDirectoryError("the shared directory is full"),
+        LoginRefused("the key is not there"),
+    ],
 )
 def test_what_cannot_be_submitted_now_is_submitted_later(
     shared: Path, cluster: FakeCluster, error: Exception

@@ -33,7 +33,8 @@ from hpc_bridge.tracking.delivery import deliver
 from hpc_bridge.tracking.resubmission import noted_or_found, resubmit
 from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.openssh import OpenSSHTransport
-from tests.unit.elsewhere import ALPHA, SBATCH, Break, BreakingTransport, Elsewhere, elsewhere
+from tests.unit.counted_files import Seen
+from tests.unit.elsewhere import ALPHA, Break, BreakingTransport, Elsewhere, elsewhere
 from tests.unit.fake_cluster import FakeCluster
 from tests.waiting import until
 
@@ -169,6 +170,18 @@ def test_a_submission_elsewhere_is_one_command(
     claims_of(run).end()
 
 
+def test_whoever_waits_sees_how_far_a_large_submission_is(
+    shared: Path, alpha: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+    monkeypatch.setattr("hpc_bridge.tracking.delivery.shown", seen.shown)
+    run, files, journal = begun(shared, alpha.connection)
+    large = Files(files.folder, {"large": bytes(9 * 2**20), **files.content}, files.links)
+    deliver(alpha.connection, run, SCRIPT, large, journal)
+    assert seen.figures["Flow to alpha"][-1][0] > 9 * 2**20
+    claims_of(run).end()
+
+
 def test_a_job_elsewhere_is_known_by_the_schedulers_own_word(
     shared: Path, alpha: Elsewhere, transport: BreakingTransport
 ) -> None:
@@ -209,27 +222,6 @@ def test_however_the_connection_breaks_there_is_one_job(
     assert (run.path / "submitted").read_text() == "100\n"
     assert not (run.path / "submitting").exists()
     assert run.live_marker.exists()
-
-
-def test_an_earlier_try_that_takes_long_is_waited_for(
-    shared: Path, alpha: Elsewhere, transport: BreakingTransport
-) -> None:
-    """A scheduler that is busy takes a job later than anybody would wait for a dead process."""
-    (alpha.programs / "sbatch").write_text(SBATCH.replace("sleep 0.5", "/bin/sleep 2"))
-    (alpha.programs / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.01\n")
-    (alpha.programs / "sleep").chmod(0o755)
-    (alpha.programs / "slow").touch()
-    transport.breaks = ["while"]
-
-    def pause(_: float) -> None:
-        until((alpha.programs / "begun").exists, 20, "the first submission to begin")
-
-    run, job_id = delivered(shared, alpha.connection, sleep=pause)
-    for thread in transport.left:
-        thread.join(30)
-    assert job_id == JobId("100")
-    assert len(alpha.jobs) == 1
-    assert not (run.path / "submitting").exists()
 
 
 def test_what_a_job_has_printed_stays_when_its_submission_is_tried_again(
@@ -368,7 +360,9 @@ def test_a_full_disk_elsewhere_leaves_nothing_and_says_so(
             f"#!/bin/sh\ncat >/dev/null\necho '{FULL}' >&2\nexit 2\n"
         )
         (alpha.programs / "tar").chmod(0o755)
-        with pytest.raises(SharedDirectoryError, match=f"{shared} is full; free some space"):
+        with pytest.raises(
+            SharedDirectoryError, match=f"{shared} on alpha is full; free some space"
+        ):
             deliver(alpha.connection, run, SCRIPT, files, journal)
         (alpha.programs / "tar").unlink()
         assert alpha.jobs == []

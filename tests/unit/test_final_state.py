@@ -9,12 +9,34 @@ from typing import Any
 
 import pytest
 from prefect import states
+from prefect.client.schemas.objects import State
 
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.storage.remote_files import RemoteFiles
 from hpc_bridge.tracking.outcome import final_state, is_other_jobs
+from hpc_bridge.transports.base import Completed
+from hpc_bridge.transports.local import LocalTransport
+from hpc_bridge.transports.login import Login
 from tests.unit.ended_jobs import NOON, job, spec
+
+THEIRS = os.getuid() + 1
+
+
+class Answering(LocalTransport):
+    """A login host where the account is researcher, THEIRS."""
+
+    def __init__(self, answers: dict[tuple[str, ...], str]) -> None:
+        self.answers = answers
+
+    def run(self, argv: Any, **_: Any) -> Completed:
+        if argv[0] != "id":
+            text = f"researcher\n{THEIRS}\n/home/researcher\n"
+            return Completed(0, text, "", raw=text.encode())
+        text = self.answers.get(tuple(argv), "")
+        return Completed(0 if text else 1, text, "", raw=text.encode())
+
 
 USED = JobUsage(
     started=NOON,
@@ -90,6 +112,28 @@ def test_a_job_cancelled_at_the_scheduler_is_cancelled(by: str | None, words: st
         "Last lines of its output:",
         "bye",
     ]
+
+
+def test_user_ids_are_those_of_the_cluster() -> None:
+    """Where they are other people's than here."""
+    own = os.getuid()
+    transport = Answering(
+        {("id", "-nu", str(own)): "lea\n", ("id", "-nu", "4123456789"): "operator\n"}
+    )
+    files = RemoteFiles(Login("paramiko", "far"), transport)
+
+    def message(by: int, before: State[Any] | None = None) -> str | None:
+        status = job(JobState.CANCELLED, cancelled_by=str(by), reason="Priority")
+        return final_state(status, None, "", None, before, files=files).message
+
+    cancelled = "Job 42 was cancelled"
+    assert message(THEIRS, states.Cancelling()) == f"{cancelled} before it started."
+    assert message(THEIRS) == f"{cancelled} at the scheduler by researcher before it started."
+    assert message(own, states.Cancelling()) == (
+        f"{cancelled} at the scheduler by lea before it started."
+    )
+    assert message(4123456789) == f"{cancelled} at the scheduler by operator before it started."
+    assert message(7) == f"{cancelled} at the scheduler by 7 before it started."
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,8 @@ from prefect.exceptions import ObjectNotFound
 
 from hpc_bridge.errors import BundleError, HPCBridgeError, SchedulerUnavailable, SubmissionRefused
 from hpc_bridge.jobs import JobId, JobState, JobStatus
-from hpc_bridge.journal import RunDirectory
+from hpc_bridge.journal import RunDirectory, new_submission_id
+from hpc_bridge.reference import JobReference
 from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers.housekeeping import Housekeeping
@@ -58,7 +60,8 @@ class Worker:
         state = self.runs.get(flow_run_id, states.Pending())
         if state is None:
             raise ObjectNotFound(http_exc=RuntimeError())
-        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=state)
+        pid = self.pids.get(flow_run_id)
+        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=state, infrastructure_pid=pid)
 
     async def update_flow_run(self, flow_run_id: UUID, infrastructure_pid: str) -> None:
         self.pids[flow_run_id] = infrastructure_pid
@@ -86,7 +89,7 @@ def housekeeping(worker: Worker, shared: Path) -> Housekeeping:
 
 
 def adopt(housekeeping: Housekeeping) -> None:
-    asyncio.run(housekeeping._adopt())
+    asyncio.run(housekeeping._adopt(housekeeping._shared, HERE))
 
 
 def flow_runs(run: RunDirectory) -> list[UUID]:
@@ -225,7 +228,7 @@ def submitted_later(
         worker.submitting = {flow_run_id}
         waiting = asyncio.create_task(housekeeping.submitted_later(flow_run_id))
         await asyncio.sleep(0)
-        await housekeeping._adopt()
+        await housekeeping._adopt(housekeeping._shared, HERE)
         (heard,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 5)
         return heard
 
@@ -331,3 +334,15 @@ def test_a_run_is_homeless_without_a_job_or_with_one_whose_end_is_told(
     runs = [FlowRun(flow_id=uuid4(), infrastructure_pid=pid) for pid in pids]
     homeless = [run.infrastructure_pid for run in housekeeping._homeless(runs)]
     assert homeless == [pid for pid, is_homeless in pids.items() if is_homeless]
+
+
+def test_a_later_job_of_a_run_stays_the_one_that_counts(
+    shared: Path, cluster: FakeCluster, worker: Worker, housekeeping: Housekeeping
+) -> None:
+    run = a_run(shared, job_id="7")
+    (flow_run_id,) = flow_runs(run)
+    later = str(JobReference("slurm", JobId("8"), new_submission_id(time.time() + 60)))
+    worker.pids[flow_run_id] = later
+    adopt(housekeeping)
+    assert [job.job_id for job in worker.adopted] == [JobId("7")]
+    assert worker.pids[flow_run_id] == later

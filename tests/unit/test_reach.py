@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
+from hpc_bridge.errors import CommandError
 from hpc_bridge.storage import reach
 from hpc_bridge.storage.cluster_files import HERE
 from hpc_bridge.storage.reach import files_at
@@ -44,3 +46,13 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
             finally:
                 os._exit(1)
     assert os.waitpid(child, 0) == (child, 0)
+
+
+def test_a_transport_that_is_not_installed_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    monkeypatch.delitem(sys.modules, "hpc_bridge.transports.paramiko", raising=False)
+    with pytest.raises(CommandError, match=r"pip install 'hpc-bridge\[ssh\]'"):
+        files_at(Login("paramiko", "nowhere"))

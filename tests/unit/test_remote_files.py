@@ -12,8 +12,9 @@ import pytest
 
 from hpc_bridge.errors import CommandError, ConnectionLost, TransferFailed
 from hpc_bridge.storage.cluster_files import HERE, Part
+from hpc_bridge.storage.remote_account import answered
 from hpc_bridge.storage.remote_files import RemoteFiles
-from hpc_bridge.storage.remote_programs import os_error, pieces
+from hpc_bridge.storage.remote_programs import by_folder, by_name, os_error, pieces
 from hpc_bridge.transports.base import Completed, Files
 from hpc_bridge.transports.local import LocalTransport
 from hpc_bridge.transports.login import LOCAL
@@ -32,8 +33,8 @@ class Breaking(LocalTransport):
     def put(self, *args: Any, **options: Any) -> None:
         self._breaking(lambda: super(Breaking, self).put(*args, **options))
 
-    def get_file(self, *args: Any, **options: Any) -> None:
-        self._breaking(lambda: super(Breaking, self).get_file(*args, **options))
+    def get(self, *args: Any, **options: Any) -> bytes:
+        return bytes(self._breaking(lambda: super(Breaking, self).get(*args, **options)))
 
     def _breaking(self, call: Callable[[], Any]) -> Any:
         self.commands += 1
@@ -65,7 +66,7 @@ def _calls(files: RemoteFiles, folder: Path) -> dict[str, Callable[[], object]]:
         "entries": lambda: files.entries([folder, folder / "none"]),
         "account": files.account,
         "expanded": lambda: files.expanded("~/$HOME/{user}"),
-        "get_file": lambda: files.get_file(folder / "x", folder / "local"),
+        "read": lambda: files.read(folder / "x"),
         "put": lambda: files.put(Files(str(folder), {"y": b"2"}, {"z": "y"})),
         "make_folder": lambda: files.make_folder(folder / "sub"),
         "touch": lambda: files.touch(folder / "x", folder / "w"),
@@ -188,6 +189,36 @@ def test_pieces_that_are_not_all_there_are_no_answer(answer: bytes) -> None:
     with pytest.raises(CommandError):
         pieces(answer, "=", 2)
     assert pieces(b"one=+=-", "=", 2) == [b"one", None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "stage"),
+    [
+        (b"/top\0\0d\0007\0001.5\000700\0000\0001\0002\0", "whole"),
+        (b"/top\0\0d\000many\0001.5\000700\0000\0001\0002\0", "odd"),
+        (b"/top\0\0d\0007\0001.5\000rwx\0000\0001\0002\0", "odd"),
+        (b"/top\0a\0f\0007\0001.5\000700\0000\0001\0002\0", "nowhere"),
+    ],
+)
+def test_what_find_never_says_is_no_answer(answer: bytes, stage: str) -> None:
+    folder = Path("/top")
+    if stage == "whole":
+        assert by_folder(answer, "", [folder]) == [{}]
+        return
+    with pytest.raises(CommandError, match="find's answer"):
+        by_folder(answer, "", [folder])
+    if stage == "odd":
+        with pytest.raises(CommandError, match="find's answer"):
+            by_name(answer, "", [folder])
+
+
+def test_variables_that_break_off_are_those_that_came_whole() -> None:
+    begin = b"anna\n7\n/home/anna\n"
+    first = b"=\0A\0one\0=\0"
+    known = answered(begin + first + b"noise=\0A\0two\0B\0hal", [], "=")
+    assert known.variables == {"A": "one"}
+    with pytest.raises(CommandError, match="variables"):
+        answered(begin + b"=\0A\0one\0B\0=\0", [], "=")
 
 
 def test_a_failed_transfer_keeps_its_reason(tmp_path: Path) -> None:

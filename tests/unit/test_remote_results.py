@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import stat
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from hpc_bridge.errors import CommandError, ConnectionLost, LoginRefused, NoSuch
 from hpc_bridge.sites.acceptance import accept, executed_text
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
-from hpc_bridge.storage import carrying
+from hpc_bridge.storage import carrying, place
 from hpc_bridge.storage.blocks import ClusterStorage
 from hpc_bridge.storage.cluster_files import LocalFiles
 from hpc_bridge.storage.progress import Lines, shown
@@ -117,11 +118,41 @@ def test_without_a_profile_results_are_of_this_machine(
     assert there.calls == 0
 
 
-def published(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+def published(monkeypatch: pytest.MonkeyPatch, site: Site) -> list[str]:
+    """The names that the server is asked for."""
+    asked: list[str] = []
+
     async def published_site(name: str, _: Any) -> Site | None:
+        asked.append(name)
         return site if name == site.name else None
 
-    monkeypatch.setattr("hpc_bridge.storage.place.published_site", published_site)
+    monkeypatch.setattr(place, "published_site", published_site)
+    monkeypatch.setattr(place, "_published", {})
+    return asked
+
+
+def test_a_published_profile_need_not_be_accepted_to_read_files_of_this_machine(
+    site_folders: SiteFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site_folders
+    profile = SiteProfile.model_validate(
+        {
+            "name": "near",
+            "scheduler": {"type": "slurm"},
+            "login": {"transport": "openssh", "host": socket.gethostname()},
+            "environment": {"prologue": "module load python"},
+        }
+    )
+    asked = published(monkeypatch, Site(profile, source="http://prefect.example.org/api"))
+    storage = ClusterStorage(site="near", basepath=str(tmp_path / "results"))
+    storage.write_path("a", b"content", _sync=True)
+    assert storage.read_path("a", _sync=True) == b"content"
+    assert asked == ["near"], "once for a moment"
+    monkeypatch.setattr(place, "_BELIEVED_SECONDS", -1.0)
+    place._published.clear()
+    for _ in range(2):
+        storage.read_path("a", _sync=True)
+    assert asked == ["near"] * 3
 
 
 def test_a_published_profile_counts_once_it_is_accepted(

@@ -15,9 +15,10 @@ import pytest
 from hpc_bridge.journal import RunDirectory, new_submission_id, prepare_shared_directory
 from hpc_bridge.node.records import ExitRecord, write_exit_record
 from hpc_bridge.storage.bundle import BundleStore, Packed
-from hpc_bridge.storage.cluster_files import HERE
+from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 from hpc_bridge.tracking.retention import Swept, sweep
 from hpc_bridge.transports.base import Files
+from tests.unit.counted_files import CountedFiles
 from tests.unit.restrictions import NOBODY, as_nobody
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -243,3 +244,34 @@ def test_the_bundle_of_a_run_that_is_kept_stays(shared: Path) -> None:
 
 def test_a_shared_directory_that_was_never_used_is_no_error(tmp_path: Path) -> None:
     assert swept(tmp_path / "nowhere") == Swept()
+
+
+# profiles that came from elsewhere
+
+
+def a_site(shared: Path, digest: str, days: float = 31) -> Path:
+    HERE.put(Files(str(shared), {f"sites/{digest}/hpc.yaml": b"x" * 300}))
+    age(shared / "sites" / digest, days)
+    return shared / "sites" / digest
+
+
+@pytest.mark.parametrize("files", [HERE, CountedFiles()], ids=["here", "elsewhere"])
+def test_a_profile_goes_that_no_live_run_looks_for(shared: Path, files: ClusterFiles) -> None:
+    used, unused, other, young = (
+        a_site(shared, digest, days)
+        for digest, days in (("aa", 31), ("bb", 31), ("cc", 31), ("dd", 1))
+    )
+    for days, site in ((1, used), (300, other)):  # submitted again since, and waiting for long
+        run = a_run(shared, days=days)
+        run.write("env", f"A=1\0HPC_BRIDGE_SITES={site}\0".encode())
+        age(run.path, days)
+    ended = settled(a_run(shared))
+    ended.write("env", f"HPC_BRIDGE_SITES={unused}\0".encode())
+    age(ended.path, 31)
+    ended.close()
+    would = swept(shared, files=files, dry_run=True)
+    assert unused.exists()
+    done = swept(shared, files=files)
+    assert done.bytes == would.bytes > 300
+    assert [site.exists() for site in (used, unused, other, young)] == [True, False, True, True]
+    assert done.errors == []

@@ -62,7 +62,7 @@ def test_the_executed_text_has_every_executed_field() -> None:
             },
             containers={"runtime": "apptainer"},
             network={"api_url": "http://prefect:4200/api"},
-            login={"host": "login.example.org"},
+            login={"transport": "openssh", "host": "login.example.org"},
         )
     )
     assert text == (
@@ -74,8 +74,20 @@ def test_the_executed_text_has_every_executed_field() -> None:
         "environment.template:\n  | #!/bin/sh\n  | {{ spec.name }}\n"
         "containers.runtime:\n  | apptainer\n"
         "network.api_url:\n  | http://prefect:4200/api\n"
+        "login.transport:\n  | openssh\n"
+        "login.master:\n  | manage\n"
         "login.host:\n  | login.example.org\n"
     )
+
+
+def test_where_nothing_is_reached_over_ssh_a_login_host_need_not_be_accepted() -> None:
+    assert executed_text(profile(login={"host": "login.example.org"})) == ""
+
+
+def test_how_a_login_host_is_reached_is_accepted_too() -> None:
+    login = {"host": "login.example.org", "transport": "openssh"}
+    ways = [login, {**login, "master": "reuse"}, {**login, "transport": "paramiko"}]
+    assert len({executed_text(profile(login=way)) for way in ways}) == 3
 
 
 def test_nothing_executed_needs_no_acceptance() -> None:

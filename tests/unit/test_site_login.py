@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_bridge.errors import SettingsError, SiteError
+from hpc_bridge.errors import CommandError, SettingsError, SiteError
 from hpc_bridge.settings import load_settings, personal_pool
 from hpc_bridge.sites import login
 from hpc_bridge.sites.choosing import login_name
@@ -17,6 +17,7 @@ from hpc_bridge.sites.login import is_this_machine
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.user_part import UserPart
+from hpc_bridge.transports import openssh
 from hpc_bridge.transports.login import LOCAL, Login
 from tests.unit.site_folders import SiteFolders
 
@@ -26,9 +27,9 @@ REMOTE = {"transport": "openssh", "host": "login.hpc.example"}
 @pytest.fixture(autouse=True)
 def _a_laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     on_machine("laptop", monkeypatch)
-    login._configured.cache_clear()
+    login._read.cache_clear()
     yield
-    login._configured.cache_clear()
+    login._read.cache_clear()
 
 
 def on_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +197,19 @@ def test_of_a_published_site_the_users_part_tells_the_name(
     assert login_name("published") == "anna"
     site_folders.write_own_part("published", "host: mine\nuser: bert\n")
     assert login_name("published") == "bert"
+
+
+def test_an_ssh_configuration_that_is_slow_once_is_read_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(_: str) -> dict[str, str]:
+        raise CommandError("ssh does not read its configuration in time", retryable=True)
+
+    there = Login("openssh", "alpha")
+    monkeypatch.setattr(openssh, "configured", slow)
+    assert login.name_on_cluster(there) == getpass.getuser()
+    said = {"user": "anna", "hostname": "login1.hpc.example"}
+    monkeypatch.setattr(openssh, "configured", lambda _: said)
+    assert login.name_on_cluster(there) == "anna"
+    monkeypatch.setattr(openssh, "configured", slow)
+    assert login.host_of(there) == "login1.hpc.example"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from hpc_bridge.errors import SharedDirectoryError
 from hpc_bridge.storage import spool
 
 HOUR = 3600.0
@@ -47,6 +49,19 @@ def test_nobody_else_reads_what_waits(folder: Path, archive: Path) -> None:
     spool.keep("one", b"{}", archive)
     assert {path.stat().st_mode & 0o777 for path in (folder / "one").iterdir()} == {0o600}
     assert (folder / "one").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_disk_that_is_full_is_said_in_words_and_nothing_is_left(
+    folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(SharedDirectoryError, match=r"spool.*No space left.*TMPDIR") as raised:
+        spool.keep("one", b"{}", archive)
+    assert str(folder) in str(raised.value)
+    assert list(folder.iterdir()) == []
 
 
 def test_what_never_was_here_is_empty_and_dropped_without_a_word(folder: Path) -> None:

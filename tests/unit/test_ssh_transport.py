@@ -18,10 +18,13 @@ from hpc_bridge.errors import (
     TransferFailed,
     Unreachable,
 )
+from hpc_bridge.transports.archive import Meter
 from hpc_bridge.transports.base import Files
+from hpc_bridge.transports.deadline import Deadline
 from hpc_bridge.transports.openssh import OpenSSHTransport
-from hpc_bridge.transports.remote_files import NEEDED
-from hpc_bridge.transports.remote_shell import login_line
+from hpc_bridge.transports.remote_files import NEEDED, FileBack
+from hpc_bridge.transports.remote_shell import Exchange, login_line
+from hpc_bridge.transports.ssh import _moving
 from tests.waiting import until
 
 MIB = 2**20
@@ -287,6 +290,15 @@ def test_a_tree_comes_back_as_it_went(there: OpenSSHTransport, tmp_path: Path) -
         there.put_tree(source, str(tmp_path / "there"))
 
 
+def test_files_that_move_are_not_the_time_of_their_command() -> None:
+    deadline = Deadline(total=0.05)
+    chunks = _moving(iter([b"1", b"2"]), deadline)
+    assert next(chunks) == b"1"
+    until(lambda: deadline.passed, 10, "the time is over")
+    assert next(chunks) == b"2"
+    assert not deadline.passed
+
+
 def test_progress_is_told_of_what_is_large(there: OpenSSHTransport, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     content = bytes(9 * MIB)
@@ -296,5 +308,29 @@ def test_progress_is_told_of_what_is_large(there: OpenSSHTransport, tmp_path: Pa
     there.get(str(tmp_path / "x"), progress=lambda *figures: told.append(figures))
     assert told[-1] == (9 * MIB, 9 * MIB)
     told.clear()
+    files = Files(str(tmp_path), {"y": content})
+    there.run(["true"], timeout=60, files=files, progress=lambda *figures: told.append(figures))
+    assert told[-1] == (9 * MIB, 9 * MIB)
+    told.clear()
     there.put(Files(str(tmp_path), {"x": b"1"}), progress=lambda *figures: told.append(figures))
     assert told == []
+
+
+# odd answers
+
+
+@pytest.mark.parametrize("said", [b"", b" 1", b" 12 comm", b" x command\n", b"\n"])
+def test_an_end_that_has_not_come_whole_is_none(said: bytes) -> None:
+    exchange = Exchange("true", "mark")
+    exchange.on_stderr(b"mark\nwarning\nmark" + said)
+    assert exchange.end is None
+    whole = Exchange("true", "mark")
+    whole.on_stderr(b"mark\nwarning\nmark 127 command\n")
+    assert whole.end == (127, "command")
+
+
+@pytest.mark.parametrize("line", [b"\n", b"many -\n", b"1 2 3\n", b"\xff -\n"])
+def test_a_file_without_its_size_is_a_failed_transfer(line: bytes) -> None:
+    back = FileBack(lambda _: None, lambda size: Meter(None, size))
+    with pytest.raises(TransferFailed, match="no size"):
+        back(line + b"content")

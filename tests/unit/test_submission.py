@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+from hpc_bridge import connections
+from hpc_bridge.connections import NO_OPTIONS
 from hpc_bridge.errors import (
     BundleError,
     CommandTimeout,
@@ -21,10 +23,15 @@ from hpc_bridge.errors import (
 from hpc_bridge.jobs import JobId
 from hpc_bridge.node.attempt import Attempt
 from hpc_bridge.script import load_template
+from hpc_bridge.storage import spool
+from hpc_bridge.storage.bundle import BundleStore, Packed
+from hpc_bridge.tracking.claims import claims_on
 from hpc_bridge.tracking.job import stored_spec, tracked_jobs
 from hpc_bridge.tracking.resubmission import resubmit, submit_again
 from hpc_bridge.transports.base import Completed
 from hpc_bridge.workers.submission import likeness, may_be_array, submit
+from tests.unit.counted_files import CountedTransport
+from tests.unit.elsewhere import ALPHA, elsewhere
 from tests.unit.submitting import FakeSlurm, bundle, connected, request
 
 REFUSED = Completed(1, "", "sbatch: error: Batch job submission failed: Invalid qos specification")
@@ -134,6 +141,25 @@ def test_after_a_refusal_nothing_is_live(shared: Path, slurm: FakeSlurm) -> None
     with pytest.raises(SubmissionRefused, match="Invalid qos"):
         submit([request(shared) for _ in range(2)])
     assert list((shared / "live").iterdir()) == []
+
+
+def test_elsewhere_a_bundle_has_arrived_although_its_job_is_refused(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = elsewhere(tmp_path, CountedTransport(), monkeypatch)
+    place = ("slurm", shared, 30.0, NO_OPTIONS, ALPHA)
+    monkeypatch.setitem(connections._connections, place, alpha.connection)
+    (alpha.programs / "refusal").write_text("sbatch: error: invalid partition specified: nope\n")
+    store = BundleStore(shared, alpha.connection.files)
+    key = store.save(Packed(b'{"hpc_bridge": {"python": "3.12"}}', None))
+    command = f"python -m hpc_bridge.node.execute --key {key}"
+    asked = request(shared, command=command, api_url="http://server:4200/api")
+    asked.configuration._login = ALPHA
+    with pytest.raises(SubmissionRefused):
+        submit([asked])
+    assert spool.content(key) == {}
+    store.check(key)
+    claims_on(shared, alpha.connection.files).end()
 
 
 def test_after_an_unclear_answer_the_submission_stays_live(shared: Path, slurm: FakeSlurm) -> None:

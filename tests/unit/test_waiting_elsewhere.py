@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,14 +29,16 @@ from hpc_bridge.errors import (
     TooManyJobs,
     TransferFailed,
     Unreachable,
+    is_worth_waiting_for,
 )
 from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.journal import new_submission_id, prepare_shared_directory
+from hpc_bridge.storage.cluster_files import ClusterFiles
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.workers import base
 from hpc_bridge.workers import housekeeping as module
 from hpc_bridge.workers.base import BatchWorker
 from hpc_bridge.workers.housekeeping import Housekeeping
-from hpc_bridge.workers.submitting import is_worth_waiting_for
 from tests.unit.counted_files import CountedFiles
 from tests.unit.fake_cluster import FakeCluster
 from tests.unit.orphaned_runs import a_run
@@ -117,13 +121,55 @@ def test_what_arrived_is_waited_for_until_its_job_is_known(
         waiting = asyncio.create_task(housekeeping.submitted_later(flow_run_id))
         done, _ = await asyncio.wait([waiting], timeout=0.5)
         assert not done
-        await housekeeping._adopt()
+        await housekeeping._adopt(shared, housekeeping._files)
         return await asyncio.wait_for(waiting, 20)
 
     job = asyncio.run(wait())
     assert job is not None
     assert (job.job_id, job.run.path) == (JobId("7"), run.path)
     assert worker.adopted == []
+
+
+def test_a_journal_that_cannot_be_read_may_be_the_one(
+    shared: Path, housekeeping: Housekeeping, files: CountedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(shared)
+    read, told = files.parts, []
+
+    def parts(wanted: Any) -> Any:
+        if len(told) < 3 and any(part.path.parent == run.path for part in wanted):
+            told.append(wanted)
+            raise OSError(errno.EIO, "Input/output error")
+        return read(wanted)
+
+    monkeypatch.setattr(files, "parts", parts)
+    assert later(housekeeping, uuid4()) is None
+    assert len(told) == 3
+
+
+def test_what_has_its_marker_only_may_still_be_on_its_way(
+    shared: Path, housekeeping: Housekeeping
+) -> None:
+    young = shared / "live" / new_submission_id()
+    young.touch()
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(housekeeping.submitted_later(uuid4()), 0.5))
+    young.rename(young.with_name(new_submission_id(time.time() - 600)))
+    assert later(housekeeping, uuid4()) is None
+
+
+def test_a_run_with_a_shared_directory_of_its_own_is_looked_for_there(
+    tmp_path: Path, cluster: FakeCluster, worker: Worker, files: CountedFiles
+) -> None:
+    own = prepare_shared_directory(tmp_path / "own", files)
+    housekeeping = Housekeeping(worker, tmp_path / "pools", files, 30.0)  # type: ignore[arg-type]
+    place: tuple[Path, ClusterFiles] = own, files
+    known = asyncio.run(housekeeping._may_be_submitted(uuid4(), place))
+    assert not known
+    run = a_run(own)
+    (flow_run_id,) = (UUID(of) for of in run.read_submission()["flow_runs"].values())
+    housekeeping._last_submitted.clear()
+    assert asyncio.run(housekeeping._may_be_submitted(flow_run_id, place))
 
 
 # the worker itself
@@ -143,7 +189,8 @@ def submitted_in_the_end(
             raise outcome
         return outcome
 
-    async def look(_: UUID) -> Any:
+    async def look(_: UUID, place: tuple[Path, Any]) -> Any:
+        assert place[0] == Path("/shared")
         return found.pop(0)
 
     async def propose(_: Any, state: State[Any], flow_run_id: UUID) -> None:
@@ -157,7 +204,8 @@ def submitted_in_the_end(
         _housekeeping=SimpleNamespace(submitted_later=look),
     )
     flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name="run")
-    job: Any = asyncio.run(BatchWorker._submit_in_the_end(worker, flow_run, None))  # type: ignore[arg-type]
+    configuration: Any = SimpleNamespace(shared=Path("/shared"), files=None)
+    job: Any = asyncio.run(BatchWorker._submit_in_the_end(worker, flow_run, configuration))
     return job, told
 
 
