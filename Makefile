@@ -20,7 +20,11 @@ demo: install ## run an example flow as a job on this machine
 	$(BIN)/hpc-bridge demo
 
 test: install check ## all checks and tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@mkdir -p build
+	@echo "the site's tests run beside the others, into build/site-tests.log"
+	@$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
+	$(BIN)/python -m pytest tests/unit tests/embedded; here=$$?; \
+	wait $$site; there=$$?; cat build/site-tests.log; exit $$((here | there))
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -49,13 +49,11 @@ for _signal, _handler in (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders are markers; with two processes one has the site, and the other all the rest."""
+    """Folders are markers."""
     for item in items:
         for marker in ("embedded", "site"):
             if f"/tests/{marker}/" in str(item.path):
                 item.add_marker(marker)
-        of_site = item.get_closest_marker("site") is not None
-        item.add_marker(pytest.mark.xdist_group("site" if of_site else "here"))
 
 
 @pytest.fixture(scope="session")
