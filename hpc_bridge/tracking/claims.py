@@ -32,6 +32,7 @@ from typing import Any
 from hpc_bridge.errors import HPCBridgeError, WorkerNameTaken
 from hpc_bridge.journal import RunDirectory, shared_directory_errors
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
+from hpc_bridge.tracking.complaint import Complaint
 from hpc_bridge.tracking.holders import Holder, is_gone, pid_started, place, read_holder
 from hpc_bridge.transports.base import Files
 
@@ -209,14 +210,17 @@ class Claims:
         self._files.put(Files(str(self._folder.parent), content))
 
     def _renew(self) -> None:
+        complaint = Complaint()
         pause = RENEW_SECONDS if self._files.is_here else RENEW_ELSEWHERE_SECONDS
         while not self._ended.wait(pause):
             try:
                 with self._lock:
                     if self._known and not self._renewed():
                         self._write()
+                complaint.over()
             except (OSError, HPCBridgeError) as error:
-                logger.warning("The shared directory does not answer: %s", error)
+                level = complaint.level(error)
+                logger.log(level, "The shared directory does not answer: %s", error)
 
     def _renewed(self) -> bool:
         """False when somebody has cleared up there: that is nobody else's death."""

@@ -20,6 +20,7 @@ from prefect.logging import get_logger
 from hpc_bridge.errors import HPCBridgeError
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
+from hpc_bridge.tracking.complaint import Complaint
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.labels import label_flow_run
 from hpc_bridge.tracking.outcome import is_other_jobs, settle
@@ -77,7 +78,7 @@ class Tracker:
         self._cancelling_since: float | None = None
         self._cancelled_at: float | None = None
         self._awake = asyncio.Event()
-        self._trouble = ""
+        self._complaint = Complaint()
 
     @property
     def client(self) -> PrefectClient:
@@ -170,12 +171,11 @@ class Tracker:
         """Neither the server nor the scheduler nor the file system may end the tracking."""
         try:
             await look
+            self._complaint.over()
         except ObjectNotFound:
             pass  # the flow run was deleted; its job finds that out
         except (httpx.HTTPError, HPCBridgeError, OSError, Abort, Pause) as error:
-            # For each of what may be thousands of looks the same.
-            level = logging.DEBUG if str(error) == self._trouble else logging.INFO
-            self._trouble = str(error)
+            level = self._complaint.level(error, logging.INFO)
             logger.log(level, "Job %s cannot be looked after now: %s", self.job.job_id, error)
 
     async def _look(self, watched: WatchedJob) -> None:

@@ -46,6 +46,7 @@ from hpc_bridge.tracking.adoption import (
     orphans,
 )
 from hpc_bridge.tracking.claims import claims_on
+from hpc_bridge.tracking.complaint import Complaint
 from hpc_bridge.tracking.job import TrackedJob
 from hpc_bridge.tracking.lookup import read_journals
 from hpc_bridge.tracking.retention import kept_for, sweep
@@ -99,6 +100,7 @@ class Housekeeping:
         self._warned: set[str] = set()
         self._expected: dict[UUID, asyncio.Future[TrackedJob]] = {}
         self._swept = float("-inf")
+        self._complaint = Complaint()
         self._asking = asyncio.Lock()
         self._last_submitted: dict[tuple[Path, ClusterFiles], tuple[float, set[str] | None]] = {}
         self.has_adopted = asyncio.Event()
@@ -118,8 +120,10 @@ class Housekeeping:
                 await self._give_back(leads=leads)
                 if leads:
                     await self._sweep()
+                self._complaint.over()
             except (httpx.HTTPError, HPCBridgeError, OSError) as error:
-                logger.warning("What earlier workers left cannot be looked at now: %s", error)
+                words = "What earlier workers left cannot be looked at now: %s"
+                logger.log(self._complaint.level(error), words, error)
             except Exception:  # a file that nobody thought of must not end the worker
                 logger.exception("Looking at what earlier workers left failed")
             await asyncio.sleep(self._interval)
