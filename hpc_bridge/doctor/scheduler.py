@@ -61,7 +61,7 @@ class SlurmCommands:
     def folder_with(self, name: str) -> str | None:
         """One of the usual folders that has the command although PATH does not name it."""
         look = 'for f; do [ -x "$f/$0" ] && echo "$f" && break; done'
-        found = self.transport.run(["sh", "-c", look, name, *_USUAL_FOLDERS], timeout=_SECONDS)
+        found = self.transport.run(["/bin/sh", "-c", look, name, *_USUAL_FOLDERS], timeout=_SECONDS)
         return found.stdout.strip() or None
 
     def words(self, name: str) -> Sequence[str]:

@@ -61,7 +61,7 @@ def with_run(
         (states.Running(), JobState.CANCELLED, "Cancelled"),
         (states.Cancelling(), JobState.CANCELLED, "Cancelled"),
         (states.Cancelling(), JobState.NODE_FAIL, "Cancelled"),
-        (states.Paused(timeout_seconds=600), JobState.NODE_FAIL, "NodeFail"),
+        (states.Paused(timeout_seconds=86400), JobState.NODE_FAIL, "NodeFail"),
     ],
 )
 def test_many_settlers_set_one_state(
