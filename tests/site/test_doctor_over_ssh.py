@@ -199,9 +199,9 @@ def the_cluster_is_asked(laptop: Laptop, host: str) -> None:
 
 def a_path_that_needs_no_answer_needs_no_connection(laptop: Laptop, host: str) -> None:
     (laptop.home / "flow.py").write_text(FLOW)
-    given = ("flow.py:train", "--set", "shared_dir=/work/far")
+    given = ("flow.py:train", "--set", "shared_dir=/gpfs/far")
     done = laptop.run(host, "render", *given, transport="paramiko", master="manage")
-    assert "run_dir=/work/far/runs/hb" in done.stdout, done.stderr
+    assert "run_dir=/gpfs/far/runs/hb" in done.stdout, done.stderr
 
 
 def test_a_cluster_is_examined_from_a_laptop(

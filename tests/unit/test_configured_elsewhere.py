@@ -45,7 +45,7 @@ class Elsewhere(LocalFiles):
     """Of an account that has another home and another environment."""
 
     def expanded(self, text: str) -> str:
-        for written, there in (("~", "/home/anna"), ("$WORK", "/work/a"), ("{user}", "anna")):
+        for written, there in (("~", "/home/anna"), ("$WORK", "/gpfs/a"), ("{user}", "anna")):
             text = text.replace(written, there)
         return text
 
@@ -82,7 +82,7 @@ def hpc(
     """The one site that is known, and a laptop whose home and variables are others."""
     site_folders.write(site_folders.user, "hpc", PROFILE)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WORK", "/work/on/the/laptop")
+    monkeypatch.setenv("WORK", "/gpfs/on/the/laptop")
     monkeypatch.setattr(
         reach, "files_at", lambda login: LocalFiles() if login == LOCAL else Elsewhere()
     )
@@ -124,7 +124,7 @@ def test_ssh_to_a_host_that_no_site_names_is_refused(
 def test_nothing_else_waits_while_ssh_says_who_the_user_is(
     hpc: SiteFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hpc.write(hpc.user, "hpc", PROFILE + "paths: {shared_dir: '/work/{user}/hb'}\n")
+    hpc.write(hpc.user, "hpc", PROFILE + "paths: {shared_dir: '/gpfs/{user}/hb'}\n")
     asked: list[threading.Thread] = []
 
     def name(_: Login) -> str:
@@ -132,7 +132,7 @@ def test_nothing_else_waits_while_ssh_says_who_the_user_is(
         return "anna"
 
     monkeypatch.setattr("hpc_bridge.sites.site.name_on_cluster", name)
-    assert configured().shared == Path("/work/anna/hb")
+    assert configured().shared == Path("/gpfs/anna/hb")
     assert asked
     assert threading.main_thread() not in asked
 
@@ -158,11 +158,11 @@ def test_paths_are_those_of_the_cluster(hpc: SiteFolders, monkeypatch: pytest.Mo
     assert configured().shared == Path("/home/anna/.hpc-bridge")
     hpc.write_own_part("hpc", "python: ~/env\nshared_dir: $WORK/hb\n")
     made = configured()
-    assert (made.interpreter, made.shared) == ("/home/anna/env", Path("/work/a/hb"))
+    assert (made.interpreter, made.shared) == ("/home/anna/env", Path("/gpfs/a/hb"))
     monkeypatch.setenv("HPC_BRIDGE_PYTHON", "$WORK/env")
     monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", "/scratch/{user}")
     made = configured()
-    assert (made.interpreter, made.shared) == ("/work/a/env", Path("/scratch/anna"))
+    assert (made.interpreter, made.shared) == ("/gpfs/a/env", Path("/scratch/anna"))
     assert configured(python="/asked").interpreter == "/asked"
 
 

@@ -168,12 +168,12 @@ def test_empty_defaults_that_the_servers_page_drops_are_no_change() -> None:
 
 
 def test_a_personal_pool_has_the_login_name_in_its_paths() -> None:
-    site_pool = derived(paths={"shared_dir": "/work/{user}/hpc"})
+    site_pool = derived(paths={"shared_dir": "/gpfs/{user}/hpc"})
     mine = personal(Derived("hpc", with_record(site_pool), ""), "anna", "hpc-anna")
-    assert default(mine.template, "shared_dir") == "/work/anna/hpc"
+    assert default(mine.template, "shared_dir") == "/gpfs/anna/hpc"
     assert mine.user == "anna"
     assert record_of(mine.template) is None
-    assert default(site_pool.template, "shared_dir") == "/work/{user}/hpc"
+    assert default(site_pool.template, "shared_dir") == "/gpfs/{user}/hpc"
 
 
 def test_nothing_that_is_executed_comes_from_the_sites_own_pool() -> None:
