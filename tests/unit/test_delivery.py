@@ -11,7 +11,6 @@ import pytest
 
 from hpc_bridge.connections import Connection, connect
 from hpc_bridge.errors import (
-    CommandError,
     ConnectionLost,
     SchedulerUnavailable,
     SharedDirectoryError,
@@ -34,7 +33,7 @@ from hpc_bridge.tracking.resubmission import noted_or_found, resubmit
 from hpc_bridge.transports.base import Files
 from hpc_bridge.transports.openssh import OpenSSHTransport
 from tests.unit.counted_files import Seen
-from tests.unit.elsewhere import ALPHA, Break, BreakingTransport, Elsewhere, elsewhere
+from tests.unit.elsewhere import Break, BreakingTransport, Elsewhere, elsewhere
 from tests.unit.fake_cluster import FakeCluster
 from tests.waiting import until
 
@@ -374,23 +373,6 @@ def test_a_full_disk_elsewhere_leaves_nothing_and_says_so(
         claims_of(run).end()
 
 
-# asked twice
-
-
-def test_who_asks_a_second_time_gets_the_first_answer(shared: Path, alpha: Elsewhere) -> None:
-    cluster, name = alpha.connection.cluster, new_submission_id()
-    folder = shared / "runs" / name
-    folder.mkdir()
-    (alpha.programs / "refusal").write_text("no\n")
-    with pytest.raises(CommandError, match="no"):
-        cluster.submit(SCRIPT, name, run_dir=str(folder))
-    (alpha.programs / "refusal").unlink()
-    answers = [cluster.submit(SCRIPT, name, run_dir=str(folder)) for _ in range(3)]
-    assert answers == [JobId("100")] * 3
-    assert len(alpha.jobs) == 1
-    assert [path.name for path in folder.iterdir()] == ["submitted"]
-
-
 def test_the_spool_keeps_a_bundle_until_its_submission_has_arrived(
     shared: Path, alpha: Elsewhere, transport: BreakingTransport
 ) -> None:
@@ -401,8 +383,3 @@ def test_the_spool_keeps_a_bundle_until_its_submission_has_arrived(
         deliver(alpha.connection, run, SCRIPT, files, journal, sleep=unmoved)
     assert set(spool.content(key)) == {"bundle.json", "files.zip"}
     claims_of(run).end()
-
-
-def test_the_login_is_part_of_what_a_connection_is(alpha: Elsewhere) -> None:
-    assert alpha.connection.files.login == ALPHA
-    assert not alpha.connection.files.is_here

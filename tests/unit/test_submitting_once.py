@@ -78,3 +78,12 @@ def test_what_is_said_to_a_connection_that_is_gone_ends_no_submission(
     os.close(writer)
     assert asked(once) == b"100\n"
     assert len(alpha.jobs) == 1
+
+
+def test_who_asks_again_after_a_refusal_submits_once(alpha: Elsewhere, once: list[str]) -> None:
+    (alpha.programs / "refusal").write_text("no\n")
+    assert subprocess.run(once, input=SCRIPT, capture_output=True, check=False).stderr == b"no\n"
+    (alpha.programs / "refusal").unlink()
+    assert [asked(once) for _ in range(3)] == [b"100\n"] * 3
+    assert len(alpha.jobs) == 1
+    assert [path.name for path in Path(once[4]).iterdir()] == ["submitted"]
