@@ -333,8 +333,9 @@ def test_a_flow_that_is_warned_leaves_its_logs_and_ends_by_itself(runs: Runs) ->
 @pytest.mark.parametrize("end", sorted(REQUEUED))
 def test_a_requeued_job_runs_the_same_flow_run_again(site: Site, runs: Runs, end: str) -> None:
     case = ("worker", end)
-    names = [state.name for state in runs.states(case)]
-    assert names[-1] == "Completed"
+    states = runs.states(case)
+    names = [state.name for state in states]
+    assert names[-1] == "Completed", states[-1].message
     assert names.count("Requeued") == 1
     assert runs.read()[case].run_count == 2
     counts = notes(site, *case)

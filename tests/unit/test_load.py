@@ -94,7 +94,8 @@ def test_processes_add_up_and_count_at_their_end(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", PROGRAM, str(n)] for n in (5, 7, 11)]
     processes = [subprocess.Popen(command, env=environment) for command in commands]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    assert load.recent()["status"] == 23  # and none twice by a child
+    # Of this place: a thread that an earlier test has left may count, too.
+    assert load.recent(place="a")["status"] == 23  # and none twice by a child
 
 
 @pytest.mark.parametrize(
