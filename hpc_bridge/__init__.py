@@ -7,15 +7,16 @@ supervisor on a node imports this package and must not.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpc_bridge.decorators import BatchFlow, slurm
+    from hpc_bridge.decorators import BatchFlow, pbs, slurm
     from hpc_bridge.futures import BatchFlowRunFuture
 
-__all__ = ["BatchFlow", "BatchFlowRunFuture", "slurm"]
+__all__ = ["BatchFlow", "BatchFlowRunFuture", "pbs", "slurm"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "BatchFlow": "hpc_bridge.decorators",
     "BatchFlowRunFuture": "hpc_bridge.futures",
+    "pbs": "hpc_bridge.decorators",
     "slurm": "hpc_bridge.decorators",
 }
 

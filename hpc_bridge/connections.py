@@ -20,6 +20,8 @@ from hpc_bridge.errors import SettingsError
 from hpc_bridge.machine_files import machine_folder
 from hpc_bridge.schedulers.base import Commands, Scheduler
 from hpc_bridge.schedulers.local import LocalScheduler
+from hpc_bridge.schedulers.pbs import PBSScheduler
+from hpc_bridge.schedulers.pbs_select import DEFAULT_GPU_RESOURCE
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.settings import SchedulerName
 from hpc_bridge.shared_answer import SharedAnswer
@@ -50,6 +52,7 @@ class ClusterOptions:
     submissions_per_minute: int | None = None
     live_jobs: int | None = None
     shortest_poll_interval: float | None = None
+    gpu_resource: str | None = None
 
     @classmethod
     def of(cls, profile: SiteProfile) -> Self:
@@ -63,6 +66,7 @@ class ClusterOptions:
             part.submissions_per_minute,
             part.live_jobs,
             part.shortest_poll_interval,
+            part.gpu_resource,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -173,12 +177,21 @@ def _scheduler(
         if options.cluster is not None:
             raise SettingsError("scheduler.cluster: the embedded scheduler has one machine only")
         return LocalScheduler(shared / "local-scheduler")
+    if name == "pbs":
+        if options.cluster is not None:
+            raise SettingsError("scheduler.cluster: of PBS a profile names one server's commands")
+        return PBSScheduler(
+            options.commands, gpu_resource=options.gpu_resource or DEFAULT_GPU_RESOURCE
+        )
     return SlurmScheduler(options.commands, cluster=options.cluster)
 
 
 def _place(name: str, shared: Path, options: ClusterOptions, login: Login) -> str:
     """One word for the cluster as this user reaches it, fit for a file name."""
-    reached = os.environ.get("SLURM_CONF") if login == LOCAL else [login.host, login.user]
+    reached: Any = [login.host, login.user]
+    if login == LOCAL:
+        variables = ("PBS_CONF_FILE", "PBS_SERVER") if name == "pbs" else ("SLURM_CONF",)
+        reached = [os.environ.get(variable) for variable in variables]
     where: list[Any] = [options.cluster, options.commands.instead, reached]
     return f"{name}-{_digest(str(shared) if name == 'local' else json.dumps(where))}"
 

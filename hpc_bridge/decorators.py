@@ -1,4 +1,4 @@
-"""``@slurm``: a flow whose calls are batch jobs."""
+"""``@slurm`` and ``@pbs``: a flow whose calls are batch jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, overload
 from uuid import UUID
 
 import httpx
@@ -30,11 +30,12 @@ from hpc_bridge.errors import HPCBridgeError, InvalidJobSpec, ServerUnreachable,
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.jobs import units
 from hpc_bridge.options import JobOptions as JobOptions
+from hpc_bridge.options import PBSOptions as PBSOptions
 from hpc_bridge.options import SlurmOptions as SlurmOptions
-from hpc_bridge.settings import load_settings, personal_pool
-from hpc_bridge.sites.choosing import check_early, check_pool_is_of_site
+from hpc_bridge.settings import PoolType, load_settings, personal_pool
+from hpc_bridge.sites.choosing import check_early, check_pool_is_of_site, wanted_schedulers
 from hpc_bridge.workers.base import BatchWorker
-from hpc_bridge.workers.configuration import check_values
+from hpc_bridge.workers.pbs import PBSWorker
 from hpc_bridge.workers.slurm import SlurmWorker
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
     ) -> UUID:
         """As ``deploy``."""
         pool = work_pool_name or self.work_pool
-        variables = merged(self.job_variables, options.get("job_variables"))
+        own = self.worker_cls.job_configuration.in_our_words(options.get("job_variables") or {})
+        variables = merged(self.job_variables, own)
         options["job_variables"] = variables
         # Entering the worker makes the pool, or completes it.
         await self._with_worker(lambda worker: worker.check_deployment(variables), pool)
@@ -156,6 +158,7 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
                 "there is no Prefect server: set PREFECT_API_URL to the shared server, or start one"
                 " with `prefect server start`"
             )
+        self.worker_cls.job_configuration.check_wanted(self.job_variables)
         try:
             entered = self.worker_cls(work_pool_name=pool or self.work_pool)
             entered.asked = self.job_variables
@@ -178,10 +181,13 @@ class BatchFlow(InfrastructureBoundFlow[P, R]):
         """
         changes = options.pop("job_variables", None)
         if changes is not None:
-            options["job_variables"] = _checked(merged(self.job_variables, changes))
+            own = self.worker_cls.job_configuration.in_our_words(changes, only_own=True)
+            asked = merged(self.job_variables, own)
+            options["job_variables"] = _checked(asked, self.worker_cls)
         bound = _batch_flow(super().with_options(**options))
-        if self.work_pool == _pool(None, self.job_variables):
-            bound.work_pool = _pool(None, bound.job_variables)
+        kind = self.worker_cls.job_configuration.pool_type
+        if self.work_pool == _pool(None, self.job_variables, kind):
+            bound.work_pool = _pool(None, bound.job_variables, kind)
         return bound
 
 
@@ -222,43 +228,108 @@ def slurm(
         @flow
         def train(dataset: str) -> float: ...
     """
-    if isinstance(include_files, str):
-        raise InvalidJobSpec(f"include_files: give a list of patterns, [{include_files!r}]")
-    variables = _checked(dict(options))
-    pool = _pool(work_pool, variables)
-
-    def decorator(flow: Flow[P, R]) -> BatchFlow[P, R]:
-        _check_flow(flow)
-        bound = bind_flow_to_infrastructure(
-            flow,
-            work_pool=pool,
-            worker_cls=SlurmWorker,
-            job_variables=variables,
-            launcher=launcher,
-            include_files=include_files,
-            include_files_base_dir=include_files_base_dir,
-        )
-        return _batch_flow(bound)
-
+    travelling = _travelling(launcher, include_files, include_files_base_dir)
+    decorator: _Decorator[P, R] = _Decorator(SlurmWorker, work_pool, dict(options), travelling)
     return decorator if flow is None else decorator(flow)
 
 
-def _pool(work_pool: str | None, variables: dict[str, Any]) -> str:
+@overload
+def pbs(flow: Flow[P, R], /) -> BatchFlow[P, R]: ...
+
+
+@overload
+def pbs(
+    *,
+    work_pool: str | None = None,
+    launcher: BundleLauncher | None = None,
+    include_files: Sequence[str] | None = None,
+    include_files_base_dir: Path | str | None = None,
+    **options: Unpack[PBSOptions],
+) -> Callable[[Flow[P, R]], BatchFlow[P, R]]: ...
+
+
+def pbs(
+    flow: Flow[P, R] | None = None,
+    /,
+    *,
+    work_pool: str | None = None,
+    launcher: BundleLauncher | None = None,
+    include_files: Sequence[str] | None = None,
+    include_files_base_dir: Path | str | None = None,
+    **options: Unpack[PBSOptions],
+) -> BatchFlow[P, R] | Callable[[Flow[P, R]], BatchFlow[P, R]]:
+    """Run a flow's calls as jobs of OpenPBS or PBS Pro; all else is as with ``slurm``.
+
+    The embedded scheduler takes no such job: it reads Slurm's scripts.
+
+        @pbs(queue="gpuq", gpus=1, memory="16G", walltime="2h")
+        @flow
+        def train(dataset: str) -> float: ...
+    """
+    travelling = _travelling(launcher, include_files, include_files_base_dir)
+    decorator: _Decorator[P, R] = _Decorator(PBSWorker, work_pool, dict(options), travelling)
+    return decorator if flow is None else decorator(flow)
+
+
+def _travelling(
+    launcher: BundleLauncher | None,
+    include_files: Sequence[str] | None,
+    include_files_base_dir: Path | str | None,
+) -> dict[str, Any]:
+    """What goes to the node with a flow, for Prefect's binding."""
+    if isinstance(include_files, str):
+        raise InvalidJobSpec(f"include_files: give a list of patterns, [{include_files!r}]")
+    return {
+        "launcher": launcher,
+        "include_files": include_files,
+        "include_files_base_dir": include_files_base_dir,
+    }
+
+
+class _Decorator(Generic[P, R]):
+    """Binds flows to one pool; all that can be known to be wrong is told when it is made."""
+
+    def __init__(
+        self,
+        worker_cls: type[BatchWorker],
+        work_pool: str | None,
+        options: dict[str, Any],
+        travelling: dict[str, Any],
+    ) -> None:
+        configuration = worker_cls.job_configuration
+        self._worker_cls = worker_cls
+        self._travelling = travelling
+        self._variables = _checked(configuration.in_our_words(options, only_own=True), worker_cls)
+        self._pool = _pool(work_pool, self._variables, configuration.pool_type)
+
+    def __call__(self, flow: Flow[P, R]) -> BatchFlow[P, R]:
+        _check_flow(flow, self._worker_cls.type)
+        bound = bind_flow_to_infrastructure(
+            flow,
+            work_pool=self._pool,
+            worker_cls=self._worker_cls,
+            job_variables=self._variables,
+            **self._travelling,
+        )
+        return _batch_flow(bound)
+
+
+def _pool(work_pool: str | None, variables: dict[str, Any], kind: PoolType) -> str:
     """The named pool, else that of the site."""
     site = variables.get("site")
     if site is None:
-        settings = load_settings()
-        return work_pool or settings.pool_for(variables.get("scheduler") or settings.scheduler)
+        wanted = wanted_schedulers(variables.get("scheduler"), kind)
+        return work_pool or load_settings().pool_for(wanted, kind)
     if work_pool is None:
         return personal_pool(site)
     check_pool_is_of_site(work_pool, site)
     return work_pool
 
 
-def _check_flow(flow: Any) -> None:
+def _check_flow(flow: Any, decorator: str) -> None:
     if not isinstance(flow, Flow):
         raise InvalidJobSpec(
-            f"{getattr(flow, '__name__', flow)!r} is not a flow; write @slurm above @flow"
+            f"{getattr(flow, '__name__', flow)!r} is not a flow; write @{decorator} above @flow"
         )
     if flow.isgenerator:
         raise InvalidJobSpec(
@@ -277,10 +348,12 @@ def _batch_flow(bound: InfrastructureBoundFlow[P, R]) -> BatchFlow[P, R]:
     return batch
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
+def _checked(options: dict[str, Any], worker_cls: type[BatchWorker]) -> dict[str, Any]:
     """The options as job variables, checked now rather than in the queue."""
-    check_values(options)
-    check_early(options, asks_a_server=bool(get_current_settings().api.url))
+    configuration = worker_cls.job_configuration
+    configuration.check_values(options)
+    asks_a_server = bool(get_current_settings().api.url)
+    check_early(options, configuration.pool_type, asks_a_server=asks_a_server)
     walltime = options.get("walltime")
     if isinstance(walltime, timedelta):
         return options | {"walltime": units.format_walltime(units.parse_walltime(walltime))}

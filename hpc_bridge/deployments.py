@@ -8,10 +8,13 @@ or ``prefect deploy``, which has no hook for this: hence the one patched method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import Flow
+
+if TYPE_CHECKING:
+    from hpc_bridge.decorators import BatchFlow
 
 
 def merged(decorator: Mapping[str, Any], deployment: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -23,7 +26,7 @@ def merged(decorator: Mapping[str, Any], deployment: Mapping[str, Any] | None) -
     return result
 
 
-def bake_decorators_into_deployments(batch_flow: type[Flow[..., Any]]) -> None:
+def bake_decorators_into_deployments(batch_flow: type[BatchFlow[..., Any]]) -> None:
     """From now on a deployment of such a flow on a pool begins with its decorator's variables."""
     original = RunnerDeployment._set_defaults_from_flow
 
@@ -32,6 +35,7 @@ def bake_decorators_into_deployments(batch_flow: type[Flow[..., Any]]) -> None:
         # Served flows have no pool, and run where they are served.
         if isinstance(flow, batch_flow) and self.work_pool_name:
             variables = getattr(flow, "job_variables", {})
-            self.job_variables = merged(variables, self.job_variables)
+            in_our_words = flow.worker_cls.job_configuration.in_our_words
+            self.job_variables = merged(variables, in_our_words(self.job_variables or {}))
 
     RunnerDeployment._set_defaults_from_flow = with_decorator  # type: ignore[method-assign]

@@ -17,7 +17,6 @@ class JobOptions(TypedDict, total=False):
     name: str
     comment: str
     account: str
-    qos: str
     reservation: str
     constraint: str
     nodes: int
@@ -33,7 +32,6 @@ class JobOptions(TypedDict, total=False):
     exclusive: bool
     licenses: str
     nodelist: str
-    exclude: str
     dependency: str
     requeue: bool
     warning: str
@@ -58,3 +56,11 @@ class SlurmOptions(JobOptions, total=False):
     """What ``@slurm`` takes."""
 
     partition: str
+    qos: str
+    exclude: str
+
+
+class PBSOptions(JobOptions, total=False):
+    """What ``@pbs`` takes."""
+
+    queue: str

@@ -11,7 +11,7 @@ from hpc_bridge.jobs import JobId
 from hpc_bridge.journal import submission_time
 from hpc_bridge.settings import SchedulerName
 
-_FORM = re.compile(r"(?P<scheduler>slurm|local):(?P<job>[^:]+):(?P<submission>hb[a-z2-7]{13})")
+_FORM = re.compile(r"(?P<scheduler>slurm|pbs|local):(?P<job>[^:]+):(?P<submission>hb[a-z2-7]{13})")
 
 
 @dataclass(frozen=True, slots=True)

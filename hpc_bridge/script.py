@@ -17,7 +17,7 @@ from hpc_bridge.data import data_folder
 from hpc_bridge.errors import InvalidJobSpec, TemplateError
 from hpc_bridge.files import expanded_home
 from hpc_bridge.jobs import JobSpec, units
-from hpc_bridge.schedulers.local_directives import option_name
+from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.schedulers.pbs_select import (
     DEFAULT_GPU_RESOURCE,
     pbs_begin,
@@ -28,8 +28,6 @@ from hpc_bridge.schedulers.pbs_select import (
     pbs_word,
 )
 
-_DIRECTIVE = "#SBATCH "
-_DIRECTIVE_LINE = re.compile(r"#SBATCH\s")
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # As the packaged templates write them for a job array.
 _ARRAY = re.compile(r"^#(?:SBATCH --array=|PBS -J ).*\n", re.MULTILINE)
@@ -107,28 +105,40 @@ def plain_job(script: str) -> str:
 
 
 def with_site_directives(
-    script: str, *, skip: Collection[str], add: Sequence[str], own: Sequence[str]
+    script: str,
+    scheduler: Scheduler,
+    *,
+    skip: Collection[str],
+    add: Sequence[str],
+    own: Sequence[str],
 ) -> str:
     """The script without the options of ``skip``, in whatever form, and with those of ``add``.
 
     What a site adds comes after what hpc-bridge asks for and before ``own``, the user's directives.
     An option that is there already stays as it is.
     """
+    prefix, option_name = scheduler.directive_prefix, scheduler.directive_option
+
+    def option_of(line: str) -> str | None:
+        words = line.split(maxsplit=1)
+        is_directive = len(words) == 2 and words[0] == prefix.rstrip()
+        return option_name(words[1].strip()) if is_directive else None
+
     lines, rest = _directives_and_rest(script)
     unwanted = {option_name(option) for option in skip}
-    lines = [line for line in lines if _option_of(line) not in unwanted]
-    there = {_option_of(line) for line in lines}
-    added = [f"{_DIRECTIVE}{one_line(line)}\n" for line in add if option_name(line) not in there]
+    lines = [line for line in lines if option_of(line) not in unwanted]
+    there = {option_of(line) for line in lines}
+    added = [f"{prefix}{one_line(line)}\n" for line in add if option_name(line) not in there]
     if not added:
         return "".join([*lines, rest])
-    asked = [at for at, line in enumerate(lines) if _option_of(line) is not None]
-    users = f"{_DIRECTIVE}{own[0]}\n" if own else None
+    asked = [at for at, line in enumerate(lines) if option_of(line) is not None]
+    users = f"{prefix}{own[0]}\n" if own else None
     at = lines.index(users) if users in lines else (asked[-1] + 1 if asked else 1)
     return "".join([*lines[:at], *added, *lines[at:], rest])
 
 
 def _directives_and_rest(script: str) -> tuple[list[str], str]:
-    """The lines in which sbatch looks for directives: those before the first command.
+    """The lines in which directives are looked for: those before the first command.
 
     What looks like one further on is text of the script, perhaps another script that it writes.
     """
@@ -137,12 +147,6 @@ def _directives_and_rest(script: str) -> tuple[list[str], str]:
         if line.strip() and not line.lstrip().startswith("#"):
             return lines[:at], "".join(lines[at:])
     return lines, ""
-
-
-def _option_of(line: str) -> str | None:
-    """The option of a directive line; None for any other line."""
-    match = _DIRECTIVE_LINE.match(line)
-    return option_name(line[match.end() :].strip()) if match else None
 
 
 def load_template(template: str | None, packaged: str) -> tuple[str, str]:

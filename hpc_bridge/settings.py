@@ -10,6 +10,7 @@ import difflib
 import getpass
 import logging
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -30,18 +31,24 @@ from hpc_bridge.jobs.spec import Count, explain
 from hpc_bridge.jobs.units import parse_walltime
 from hpc_bridge.transports.login import TransportName
 
-SchedulerName = Literal["slurm", "local"]
+SchedulerName = Literal["slurm", "pbs", "local"]
+PoolType = Literal["slurm", "pbs"]
+SERVED_BY: dict[PoolType, tuple[SchedulerName, ...]] = {
+    "slurm": ("slurm", "local"),
+    "pbs": ("pbs",),
+}
+"""The schedulers of each type of pool, its own first; the embedded one reads Slurm's scripts."""
 
 logger = logging.getLogger(__name__)
 
 # Set for processes of jobs, for the embedded scheduler, and by those who test with a site.
 _OTHER_VARIABLES = (
-    *("run_dir", "element", "attempt", "started", "reports", "local_cpus", "local_job"),
+    *("run_dir", "element", "attempt", "started", "ends", "reports", "local_cpus", "local_job"),
     *("sites", "scratch", "site_cache", "site_mirror"),
 )
 
 DEFAULT_SHARED_DIR = "~/.hpc-bridge"
-POLL_INTERVAL = {"slurm": 30.0, "local": 1.0}
+POLL_INTERVAL = {"slurm": 30.0, "pbs": 30.0, "local": 1.0}
 
 
 def _lines(value: object) -> object:
@@ -85,7 +92,7 @@ class RunSettings(BaseModel):
     scheduler: SchedulerName | None = Field(
         default=None,
         title="Scheduler",
-        description="'slurm', or 'local' for the embedded scheduler of this machine.",
+        description="'slurm', 'pbs', or 'local' for the embedded scheduler of this machine.",
     )
     shared_dir: Annotated[str, BeforeValidator(_absolute)] | None = Field(
         default=None,
@@ -198,15 +205,24 @@ class Settings(BaseSettings, RunSettings):
     @property
     def default_work_pool(self) -> str:
         """The named pool, else the personal one of the site: ``<site>-<login name>``."""
-        return self.pool_for(self.scheduler)
+        schedulers = (self.scheduler,) if self.scheduler else ()
+        return self.pool_for(schedulers, pool_type(self.effective_scheduler))
 
-    def pool_for(self, scheduler: str | None) -> str:
-        """The default pool of a flow that asks for that scheduler, which the only site may lack."""
+    def pool_for(self, schedulers: Sequence[SchedulerName], kind: PoolType) -> str:
+        """The default pool of a type for jobs of one of these, which the only site may lack.
+
+        No schedulers are any.
+        """
         if self.work_pool:
             return self.work_pool
-        if (site := self.site or _only_site(scheduler)) is None:
-            return f"{self.effective_scheduler}-{getpass.getuser()}"
+        if (site := self.site or _only_site(schedulers)) is None:
+            return f"{self.scheduler_of(kind)}-{getpass.getuser()}"
         return personal_pool(site)
+
+    def scheduler_of(self, kind: PoolType) -> SchedulerName:
+        """What the account has set, where pools of the type serve it, else the type's own."""
+        served = SERVED_BY[kind]
+        return self.scheduler if self.scheduler in served else served[0]
 
     @property
     def shared(self) -> Path:
@@ -222,6 +238,11 @@ class Settings(BaseSettings, RunSettings):
         }
 
 
+def pool_type(scheduler: SchedulerName) -> PoolType:
+    """Of the pools whose jobs go to that scheduler."""
+    return next(kind for kind, served in SERVED_BY.items() if scheduler in served)
+
+
 def absolute_path(field: str, expanded: str) -> Path:
     """Raise SettingsError for a path that is not absolute, as a variable in it has no value."""
     if not expanded.startswith("/"):
@@ -234,12 +255,12 @@ def on_compute_node() -> bool:
     return "HPC_BRIDGE_RUN_DIR" in os.environ
 
 
-def _only_site(scheduler: str | None) -> str | None:
+def _only_site(schedulers: Sequence[SchedulerName]) -> str | None:
     if on_compute_node():
         return None
     from hpc_bridge.sites.choosing import only_site_with
 
-    return only_site_with(scheduler)
+    return only_site_with(schedulers)
 
 
 def personal_pool(site: str) -> str:

@@ -18,7 +18,7 @@ from hpc_bridge.settings import (
     absolute_path,
     load_settings,
 )
-from hpc_bridge.sites.choosing import default_site_in_files, of_profile
+from hpc_bridge.sites.choosing import default_site_in_files, of_profile, wanted_schedulers
 from hpc_bridge.sites.files import place_of
 from hpc_bridge.sites.resolve import local_site, resolve_site
 from hpc_bridge.sites.site import Site
@@ -101,13 +101,13 @@ def _default_site(settings: Settings) -> Site | None:
     named = settings.site
     place = None if named is None else place_of(named)
     if named is None or (place is not None and place.kind != "packaged"):
-        return default_site_in_files(settings.scheduler)
+        return default_site_in_files(wanted_schedulers(settings.scheduler, None))
     from hpc_bridge.cli.server_access import ask
 
     try:
         site = ask(lambda client: resolve_site(None, client))
     except ServerUnreachable:
-        return default_site_in_files(settings.scheduler)
+        return default_site_in_files(wanted_schedulers(settings.scheduler, None))
     wanted = settings.scheduler
     return site if site and wanted in (None, site.profile.scheduler.type) else None
 

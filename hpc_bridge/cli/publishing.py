@@ -30,7 +30,7 @@ from hpc_bridge.sites.publishing import (
     publish,
     unpublish,
 )
-from hpc_bridge.workers.slurm import SlurmWorker
+from hpc_bridge.workers.kinds import worker_for
 
 _READ_SECONDS, _WRITE_SECONDS = 60.0, 300.0
 _RETRIES = 3
@@ -102,25 +102,18 @@ def described(plan: Plan) -> list[str]:
             lines += [f"  {words}" for words in change.renewed.changes]
             lines += ["  storage for bundles and results"] if change.lacks_storage else []
         lines += [f"  note: {warning}" for warning in change.renewed.warnings]
-    return [*lines, *_no_worker(plan)]
+    return lines
 
 
 def _plan(file: Path, name: str | None) -> Plan:
     profile = read_profile(file)  # all that is wrong with it is told before the server is asked
-    base = SlurmWorker.get_default_base_job_template()
+    base = worker_for(profile.scheduler.type).get_default_base_job_template()
     return _told(lambda client: plan_publishing(client, profile, base, name))
 
 
 def _unchanged(plan: Plan) -> list[str]:
     where = f"{_server()} has this profile of site {plan.profile.name!r}"
-    return [f"{where} and its pools already; nothing to change", *_no_worker(plan)]
-
-
-def _no_worker(plan: Plan) -> list[str]:
-    if plan.worker_type is not None:
-        return []
-    kind = plan.profile.scheduler.type
-    return [f"no work pool is made: there is no worker for {kind} in this version of hpc-bridge"]
+    return [f"{where} and its pools already; nothing to change"]
 
 
 def _check_unused(removal: Removal) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from hpc_bridge.cli.columns import aligned
 from hpc_bridge.cli.server_access import ask
 from hpc_bridge.connections import NO_OPTIONS, ClusterOptions, Connection, connect
-from hpc_bridge.errors import ServerUnreachable, SiteError
+from hpc_bridge.errors import ServerUnreachable
 from hpc_bridge.files import expanded_path
 from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.schedulers.base import Demand, Queue, QueueNode
@@ -166,8 +166,6 @@ def _connection(settings: Settings, site: Site | None) -> Connection:
     if site is not None:
         login = site.login
         part = site.profile.scheduler
-        if part.type == "pbs":
-            raise SiteError(f"site {site.name!r} has PBS, which this version cannot ask yet")
         scheduler, options = part.type, ClusterOptions.of(site.profile)
         if settings.shared_dir is None:
             chosen = site.admin_variables() | site.user_variables()

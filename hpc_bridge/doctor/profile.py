@@ -15,7 +15,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from hpc_bridge.doctor.findings import Verdict, green, one_line, red, worst, yellow
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.errors import SiteError
-from hpc_bridge.sites.choosing import default_site
+from hpc_bridge.sites.choosing import default_site, wanted_schedulers
 from hpc_bridge.sites.files import place_of, places, user_part_file
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.published import published_names, read_published
@@ -42,8 +42,6 @@ def check_profile(subject: Subject, name: str | None, *, has_server: bool) -> Ve
                 return judge_misspelling(named, known)
         scheduler = subject.settings.effective_scheduler
         return green(f"none is needed: {scheduler} with your own settings")
-    if site.profile.scheduler.type == "pbs":
-        return judge_pbs(site)
     verdicts = [green(_found(site))]
     if site.profile.example:
         verdicts.append(yellow("it is only an example", "write your own: hpc-bridge site init"))
@@ -76,14 +74,6 @@ def judge_misspelling(named: str, known: Sequence[str]) -> Verdict:
     )
 
 
-def judge_pbs(site: Site) -> Verdict:
-    """The verdict on a scheduler that is described, but not asked."""
-    return red(
-        f"site {site.name!r} has PBS, which this version cannot ask yet",
-        "name a site with Slurm: 'hpc-bridge site list' shows what is known",
-    )
-
-
 async def _known(*, has_server: bool) -> list[str]:
     """Sites that somebody has described for use here; not the packaged ones."""
     names = {name for name, place in places().items() if place.kind != "packaged"}
@@ -110,7 +100,7 @@ async def _asked(subject: Subject, name: str | None) -> tuple[Site | None, SiteP
 async def _in_files(subject: Subject, name: str | None) -> tuple[Site | None, None]:
     if name is not None:
         return await resolve_site(name, None), None
-    return await default_site(subject.settings.scheduler, None), None
+    return await default_site(wanted_schedulers(subject.settings.scheduler, None), None), None
 
 
 def _found(site: Site) -> str:

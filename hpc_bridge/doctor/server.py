@@ -21,8 +21,8 @@ from hpc_bridge.cli.server_access import ask, server
 from hpc_bridge.doctor.findings import Verdict, green, one_line, red, worst, yellow
 from hpc_bridge.doctor.on_node import ask_server
 from hpc_bridge.errors import ServerUnreachable
+from hpc_bridge.workers.kinds import worker_for
 from hpc_bridge.workers.pools import ensure_work_pool, find_pool
-from hpc_bridge.workers.slurm import SlurmWorker
 from hpc_bridge.workers.submission import credentials
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ def pool_template(name: str, settings: Settings, site: Site | None) -> PoolAnswe
     Raises WorkPoolError and ServerUnreachable.
     """
 
+    worker = worker_for(site.profile.scheduler.type if site else settings.effective_scheduler)
+
     async def asked(client: PrefectClient) -> PoolAnswer | None:
         before = await find_pool(client, name)
         if before is None:
@@ -179,8 +181,8 @@ def pool_template(name: str, settings: Settings, site: Site | None) -> PoolAnswe
         pool = await ensure_work_pool(
             client,
             name,
-            worker_type=SlurmWorker.type,
-            base_job_template=SlurmWorker.get_default_base_job_template,
+            worker_type=worker.type,
+            base_job_template=worker.get_default_base_job_template,
             settings=settings,
             site=site,
         )

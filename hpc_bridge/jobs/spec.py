@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -319,6 +319,11 @@ _SYNONYMS = {
     "cpus": "cpus_per_task",
     "cores": "cpus_per_task",
     "cpus_per_node": "tasks_per_node",
+    "ncpus": "cpus_per_task",
+    "mpiprocs": "tasks_per_node",
+    "ngpus": "gpus",
+    "project": "account",
+    "select": "directives",
     "ntasks": "tasks",
     "ntasks_per_node": "tasks_per_node",
     "mem": "memory",
@@ -333,8 +338,9 @@ _SYNONYMS = {
 }
 
 
-def unknown_name(name: str, known: Mapping[str, Any]) -> str:
+def unknown_name(name: str, known: Collection[str]) -> str:
     """A sentence about an unknown option with the nearest known one."""
-    near = [_SYNONYMS[name]] if name in _SYNONYMS else difflib.get_close_matches(name, known, n=1)
+    own = _SYNONYMS.get(name)
+    near = [own] if own in known else difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
     return f"{name!r} is not an option of a job; {hint}"

@@ -310,9 +310,14 @@ def _start(thread: threading.Thread) -> None:
 
 
 def job_id(variables: Mapping[str, str]) -> str:
-    """The job's id as squeue's ``%i`` has it: ``123``, of an array's element ``123_4``."""
+    """The job's id as the scheduler shows it: ``123``, of an array's element ``123_4``.
+
+    PBS has ``123.host`` and ``123[4].host``.
+    """
     array, element = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{element}" if array and element else variables.get("SLURM_JOB_ID", "")
+    if array and element:
+        return f"{array}_{element}"
+    return variables.get("SLURM_JOB_ID") or variables.get("PBS_JOBID", "")
 
 
 def _catches(pid: int, number: int) -> bool:

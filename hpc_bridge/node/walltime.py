@@ -19,6 +19,8 @@ from typing import Any, Self
 from hpc_bridge.node.attempt import REPORTS
 from hpc_bridge.node.records import WARNED
 
+ENDS = "HPC_BRIDGE_ENDS"
+"""When PBS, which does not say it, will end the job: seconds since 1970."""
 STARTED = "HPC_BRIDGE_STARTED"
 """When the job script began, in seconds since 1970: Slurm before 23.02 does not say it."""
 
@@ -73,7 +75,8 @@ class Walltime:
             variables.get("SLURM_JOB_START_TIME") or variables.get(STARTED) or time.time()
         )
         self.signal: int | None = getattr(signal, f"SIG{name}", None)
-        self.end = _end(variables.get("SLURM_JOB_END_TIME"), start, self._asked)
+        told = variables.get("SLURM_JOB_END_TIME") or variables.get(ENDS)
+        self.end = _end(told, start, self._asked)
         self.seconds = float(seconds or 0)
         if self._asked is None and self.end is not None:  # which nobody could know before
             self.seconds = min(self.seconds, (self.end - start) / 4)

@@ -120,6 +120,8 @@ class Scheduler(ABC):
     name: str
     template: str
     """File name of the packaged job script template."""
+    directive_prefix: str = "#SBATCH "
+    """Begins the lines of a script that its submit command reads."""
     leaked_variables: tuple[str, ...] = ()
     """Patterns of environment variables that an outer job leaves behind and that must not reach
     the commands of this scheduler."""
@@ -136,6 +138,14 @@ class Scheduler(ABC):
     @abstractmethod
     def check_directives(self, directives: Sequence[str]) -> None:
         """Raise InvalidJobSpec for a directive of the user that would break what is ours."""
+
+    def check_skipped(self, options: Sequence[str]) -> None:
+        """Raise InvalidJobSpec for an option, without its value, that a site cannot leave out."""
+        self.check_directives(options)
+
+    @abstractmethod
+    def directive_option(self, directive: str) -> str:
+        """The option of a directive, the same for all of its forms; an unknown one is itself."""
 
     @abstractmethod
     def parse_submit(self, answer: Answer) -> JobId:

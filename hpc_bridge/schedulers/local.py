@@ -17,6 +17,7 @@ from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.jobs.reasons import Clears, QueueReason
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.base import Answer, Demand, Queue, QueueNode, Scheduler
+from hpc_bridge.schedulers.local_directives import option_name
 from hpc_bridge.schedulers.local_records import COLUMNS, LIVE, SEPARATOR, WAITING
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 
@@ -54,6 +55,9 @@ class LocalScheduler(Scheduler):
 
     def check_directives(self, directives: Sequence[str]) -> None:
         SlurmScheduler().check_directives(directives)
+
+    def directive_option(self, directive: str) -> str:
+        return option_name(directive)
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:

@@ -50,6 +50,8 @@ _OPTIONS = "a:A:c:C:e:fG:hIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:v:VW:XzP:"
 _OWN_OPTIONS = frozenset({f"-{letter}" for letter in "CefGIjJkNoRSuvVXz"})
 _OWN_ATTRIBUTES = re.compile(r"(?:^|,)\s*(block|umask|sandbox|run_count|stage(?:in|out)|pwd)\b")
 
+_ATTRIBUTE = re.compile(r"[\w.-]+", re.ASCII)
+
 # Times are printed in the zone of the command, and messages in its language.
 _PINNED = ("env", "--unset=PBS_DPREFIX", "LC_ALL=C")
 _IN_UTC = (*_PINNED, "TZ=UTC")
@@ -60,6 +62,7 @@ class PBSScheduler(Scheduler):
 
     name = "pbs"
     template = "pbs.sh.j2"
+    directive_prefix = "#PBS "
     supports_arrays = True
     # Not PBS_CONF_FILE, PBS_SERVER and their like, which say where PBS is.
     leaked_variables = (
@@ -106,6 +109,20 @@ class PBSScheduler(Scheduler):
                         f"directives: {line!r} is decided by hpc-bridge, which finds the job and"
                         " its output by it; leave it out"
                     )
+
+    def check_skipped(self, options: Sequence[str]) -> None:
+        for option in options:
+            name = self.directive_option(option)
+            if name in _OWN_OPTIONS or _OWN_ATTRIBUTES.search(name.removeprefix("-W ")):
+                raise InvalidJobSpec(
+                    f"directives: {option!r} is decided by hpc-bridge, which finds the job and its"
+                    " output by it; leave it out"
+                )
+
+    def directive_option(self, directive: str) -> str:
+        letter, rest = directive[:2], directive[2:].strip()
+        match = _ATTRIBUTE.match(rest) if letter in ("-l", "-W") else None
+        return f"{letter} {match[0]}" if match else letter
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:

@@ -16,6 +16,27 @@ _HOSTS = re.compile(r"[\w.-]+(?:,[\w.-]+)*", re.ASCII)
 _BEGIN = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _OWN_SELECT = re.compile(r"-l\s*(?:select|place)=")
 DEFAULT_GPU_RESOURCE = "ngpus"
+NOT_IN_PBS = {
+    "qos": "PBS has none; sites use queues instead",
+    "exclude": "PBS cannot leave out single nodes",
+}
+"""Fields of a request for which PBS has no word, with what to say of them."""
+
+
+def check_request(spec: Any) -> None:
+    """Raise InvalidJobSpec for a field that no cluster with PBS can be asked for as it is.
+
+    That is known of each field alone; what depends on others is told by ``pbs_select``.
+    """
+    _check(spec)
+    for name, word in (("partition", "queue"), ("account",) * 2, ("dependency",) * 2):
+        if (value := getattr(spec, name)) is not None:
+            try:
+                pbs_word(value)
+            except InvalidJobSpec as error:
+                raise InvalidJobSpec(f"{word}: {error}") from None
+    pbs_begin(spec.begin)
+    pbs_licenses(spec.licenses)
 
 
 def pbs_word(value: object) -> str:
@@ -111,10 +132,9 @@ def _own_select(spec: Any) -> bool:
 
 def _check(spec: Any) -> None:
     """What PBS has no word for."""
-    if spec.qos is not None:
-        raise InvalidJobSpec("qos: PBS has none; sites use queues instead")
-    if spec.exclude is not None:
-        raise InvalidJobSpec("exclude: PBS cannot leave out single nodes")
+    for name, words in NOT_IN_PBS.items():
+        if getattr(spec, name) is not None:
+            raise InvalidJobSpec(f"{name}: {words}")
     if spec.reservation is not None and spec.partition is not None:
         raise InvalidJobSpec("reservation: in PBS it is a queue of its own; leave queue out")
     if spec.constraint is not None and not _RESOURCES.fullmatch(spec.constraint):

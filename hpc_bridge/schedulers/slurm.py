@@ -29,7 +29,7 @@ from hpc_bridge.schedulers.base import (
     Scheduler,
     newest_first,
 )
-from hpc_bridge.schedulers.local_directives import option_words
+from hpc_bridge.schedulers.local_directives import option_name, option_words
 from hpc_bridge.schedulers.slurm_errors import complaints, failure
 from hpc_bridge.schedulers.slurm_fields import elements
 from hpc_bridge.schedulers.slurm_jobs import (
@@ -134,6 +134,9 @@ class SlurmScheduler(Scheduler):
                     f"directives: {line!r} is decided by hpc-bridge, which finds the job and its"
                     " output by it; leave it out"
                 )
+
+    def directive_option(self, directive: str) -> str:
+        return option_name(directive)
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:

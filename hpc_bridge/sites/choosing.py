@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hpc_bridge.errors import InvalidJobSpec, SiteError
-from hpc_bridge.settings import load_settings, on_compute_node, personal_pool
+from hpc_bridge.settings import (
+    SERVED_BY,
+    PoolType,
+    SchedulerName,
+    load_settings,
+    on_compute_node,
+    personal_pool,
+)
+from hpc_bridge.settings import pool_type as pool_type_of
 from hpc_bridge.sites.files import (
     load_site,
     only_site,
@@ -30,29 +38,39 @@ if TYPE_CHECKING:
 _COMMAND_SECONDS = 60.0
 
 
-def only_site_with(scheduler: str | None) -> str | None:
-    """The one site that is known here; None when it has another scheduler than is asked for."""
+def wanted_schedulers(asked: str | None, pool_type: PoolType | None) -> Sequence[SchedulerName]:
+    """Those that a flow may go to: as asked for or set, else all of its type of pool; () is any."""
+    named = asked or load_settings().scheduler
+    if named is not None:
+        return (cast(SchedulerName, named),)
+    return SERVED_BY[pool_type] if pool_type is not None else ()
+
+
+def only_site_with(schedulers: Sequence[SchedulerName]) -> str | None:
+    """The one site that is known here; None when its scheduler is none of ``schedulers``."""
     name = only_site()
-    if name is None or scheduler is None:
+    if name is None or not schedulers:
         return name
     try:
-        return name if load_site(name).profile.scheduler.type == scheduler else None
+        return name if load_site(name).profile.scheduler.type in schedulers else None
     except SiteError:
-        return None if scheduler == "local" else name
+        return None if tuple(schedulers) == ("local",) else name
 
 
-async def default_site(scheduler: str | None, client: PrefectClient | None) -> Site | None:
-    """As ``resolve_site`` for no name; None too for a site without ``scheduler``, if that is given.
+async def default_site(
+    schedulers: Sequence[SchedulerName], client: PrefectClient | None
+) -> Site | None:
+    """As ``resolve_site`` for no name; None too for a site with none of ``schedulers``, if any.
 
     Raises SiteError.
     """
     try:
         site = await resolve_site(None, client)
     except SiteError:
-        if scheduler == "local" and load_settings().site is None:
+        if tuple(schedulers) == ("local",) and load_settings().site is None:
             return None
         raise
-    if site is None or scheduler in (None, site.profile.scheduler.type):
+    if site is None or not schedulers or site.profile.scheduler.type in schedulers:
         return site
     return None
 
@@ -92,7 +110,7 @@ def login_name(site: str) -> str:
     return name_on_cluster(Login("openssh", host))
 
 
-def check_early(variables: Mapping[str, Any], *, asks_a_server: bool) -> None:
+def check_early(variables: Mapping[str, Any], pool_type: PoolType, *, asks_a_server: bool) -> None:
     """Judge a decorator's job variables by a profile that lies here; never on a compute node.
 
     Raises InvalidJobSpec for what the site would not take, and SiteError for ``site`` when there is
@@ -109,25 +127,35 @@ def check_early(variables: Mapping[str, Any], *, asks_a_server: bool) -> None:
             return
     if named is not None:
         site: Site | None = load_site(named)
+        check_serves(load_site(named), pool_type)
     else:
-        site = default_site_in_files(variables.get("scheduler"))
+        site = default_site_in_files(wanted_schedulers(variables.get("scheduler"), pool_type))
     if site is not None:
         asked = {**site.user_variables(), **variables}
         check_request(site, asked, whole=False, groups=groups_at(site))
 
 
-def default_site_in_files(scheduler: str | None) -> Site | None:
+def check_serves(site: Site, pool_type: PoolType) -> None:
+    """Raise InvalidJobSpec for a site whose jobs go through pools of the other type."""
+    kind = site.profile.scheduler.type
+    if kind not in SERVED_BY[pool_type]:
+        own = pool_type_of(kind)
+        raise InvalidJobSpec(
+            f"site {site.name!r} has {kind}, to which no job of @{pool_type} and of a pool of type"
+            f" {pool_type!r} goes; decorate the flow with @{own}, or name another site"
+        )
+
+
+def default_site_in_files(schedulers: Sequence[SchedulerName]) -> Site | None:
     """What ``default_site`` finds without a server; None for a broken profile too."""
-    settings = load_settings()
-    wanted = scheduler or settings.scheduler
-    name = settings.site or only_site_with(wanted)
+    name = load_settings().site or only_site_with(schedulers)
     if name is None or place_of(name) is None:
         return None
     try:
         site = load_site(name)
     except SiteError:
         return None
-    return site if wanted in (None, site.profile.scheduler.type) else None
+    return site if not schedulers or site.profile.scheduler.type in schedulers else None
 
 
 def check_pool_is_of_site(pool: str, site: str) -> None:

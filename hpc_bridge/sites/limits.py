@@ -187,7 +187,7 @@ def _elsewhere(
     best = [other for other in fitting if all(one(other, asked) is None for one in _CHECKS)]
     others = best or ([] if refusal.instead else fitting)
     names = " or ".join(repr(other.name) for other in others[:4])
-    return f"use partition={names}" if names else None
+    return f"use {_word(profile)}={names}" if names else None
 
 
 def _word(profile: SiteProfile) -> str:

@@ -17,6 +17,8 @@ from hpc_bridge.jobs.spec import Count, Directives, Memory, Text, Walltime
 from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.schedulers.base import Commands
 from hpc_bridge.schedulers.local_directives import option_name, option_words
+from hpc_bridge.schedulers.pbs import PBSScheduler
+from hpc_bridge.schedulers.pbs_select import DEFAULT_GPU_RESOURCE
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.settings import WebAddress
 from hpc_bridge.sites.rules import Part, Rule, check_rule
@@ -52,6 +54,13 @@ class SchedulerPart(Part):
     accounting: bool = Field(
         default=True, description="Whether ended jobs can be looked up (Slurm: sacct)."
     )
+    gpu_resource: Text | None = Field(
+        default=None, description="Of PBS: name of the resource that counts GPUs. Empty: 'ngpus'."
+    )
+    account_option: Literal["-A", "-P"] | None = Field(
+        default=None,
+        description="Of PBS: the option that takes the account, '-P' for projects. Empty: '-A'.",
+    )
     arrays: bool = Field(default=True, description="Whether users may submit job arrays.")
     poll_interval: float | None = Field(
         default=None, gt=0, description="Seconds between two status commands of a process."
@@ -67,10 +76,14 @@ class SchedulerPart(Part):
     )
     skip_directives: Texts = Field(
         default=(),
-        description="Options left out of every job script, since the site refuses them: ['--mem'].",
+        description=(
+            "Options left out of every job script, since the site refuses them: ['--mem'], of PBS"
+            " ['-l place']."
+        ),
     )
     add_directives: Directives = Field(
-        default_factory=list, description="Options added to every job script: ['--wckey=flows']."
+        default_factory=list,
+        description="Options added to every job script: ['--wckey=flows'], of PBS ['-l fs=home'].",
     )
 
     @model_validator(mode="after")
@@ -83,11 +96,17 @@ class SchedulerPart(Part):
                 raise ValueError(
                     f"skip_directives: write the option alone, '--mem', not {option!r}"
                 )
-        for field in ("skip_directives", "add_directives") if self.type != "pbs" else ():
+        scheduler = PBSScheduler() if self.type == "pbs" else SlurmScheduler()
+        for field, check in (
+            ("skip_directives", scheduler.check_skipped),
+            ("add_directives", scheduler.check_directives),
+        ):
             try:
-                SlurmScheduler().check_directives(getattr(self, field))
+                check(getattr(self, field))
             except InvalidJobSpec as error:
                 raise ValueError(str(error).replace("directives", field, 1)) from None
+        if self.type == "pbs":
+            return self
         for option in (word for line in self.add_directives for word in option_words(line)):
             if option_name(option) in _EXECUTES:
                 raise ValueError(
@@ -98,11 +117,19 @@ class SchedulerPart(Part):
 
     @model_validator(mode="after")
     def _asks_a_scheduler_that_there_is(self) -> Self:
-        if self.type == "slurm":
-            try:
-                SlurmScheduler(Commands.of(self.commands), cluster=self.cluster)
-            except SettingsError as error:
-                raise ValueError(str(error).removeprefix("scheduler.")) from None
+        commands = Commands.of(self.commands)
+        try:
+            if self.type == "slurm":
+                SlurmScheduler(commands, cluster=self.cluster)
+            elif self.type == "pbs":
+                PBSScheduler(commands, gpu_resource=self.gpu_resource or DEFAULT_GPU_RESOURCE)
+        except SettingsError as error:
+            raise ValueError(str(error).removeprefix("scheduler.")) from None
+        of_pbs = [name for name in ("gpu_resource", "account_option") if getattr(self, name)]
+        if self.type != "pbs" and of_pbs:
+            raise ValueError(f"{of_pbs[0]}: this is for type 'pbs' only")
+        if self.type == "pbs" and self.cluster is not None:
+            raise ValueError("cluster: this is for Slurm's -M; write a profile for each PBS server")
         return self
 
 

@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType, WorkPool
 
 from hpc_bridge.errors import SiteError
+from hpc_bridge.settings import SERVED_BY, PoolType, pool_type
 from hpc_bridge.sites.deriving import Derived, personal, record_of, without_record
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.published import (
@@ -41,8 +42,6 @@ from hpc_bridge.sites.template_check import with_template_text
 from hpc_bridge.sites.yaml_text import dump
 from hpc_bridge.workers.pools import PoolChange, apply_change, find_pool, pool_change
 
-_WORKER_TYPES = {"slurm": "slurm", "local": "slurm"}
-"""Of the pools of each kind of scheduler; the embedded one reads Slurm's scripts."""
 _PAGE = 200
 _ACTIVE = (
     *(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING),
@@ -59,8 +58,8 @@ class Plan:
     """Unified diff of the profiles as YAML; empty when the published one is the same."""
     is_new: bool
     replaces_broken: bool
-    worker_type: str | None
-    """None when there is no worker for the scheduler yet."""
+    worker_type: PoolType
+    """Of its pools."""
     pools: tuple[PoolChange, ...]
 
     @property
@@ -115,7 +114,12 @@ async def plan_publishing(
         if before is None:
             raise SiteError(await not_published(client, name))
         return Plan(
-            profile, _difference(before, with_template_text(profile)), False, False, None, ()
+            profile,
+            _difference(before, with_template_text(profile)),
+            is_new=False,
+            replaces_broken=False,
+            worker_type=pool_type(profile.scheduler.type),
+            pools=(),
         )
     profile = with_template_text(profile)
     if profile.name.lower().startswith("prefect"):
@@ -123,24 +127,22 @@ async def plan_publishing(
     await check_free(client, profile.name)
     before = await read_published(client, profile.name, broken_ok=True)
     broken = before is None and await is_published(client, profile.name)
-    worker_type = _WORKER_TYPES.get(profile.scheduler.type)
-    changes: list[PoolChange] = []
-    if worker_type is not None:
-        own = await find_pool(client, profile.name)
-        if own is not None:
-            check_pool(own, worker_type, profile.name)
-        derived = Derived(
-            profile.name, site_template(profile, base_job_template), _description(profile)
-        )
-        change = pool_change(profile.name, own, derived, base_job_template)
-        changes.append(change)
-        published = Derived(profile.name, change.renewed.template, change.renewed.description)
-        for pool in await pools_of(client, profile.name):
-            record = record_of(pool.base_job_template)
-            user = record.get("user") if record else None
-            if isinstance(user, str) and pool.type == worker_type:
-                follower = personal(published, user, pool.name)
-                changes.append(pool_change(pool.name, pool, follower, base_job_template))
+    worker_type = pool_type(profile.scheduler.type)
+    own = await find_pool(client, profile.name)
+    if own is not None:
+        check_pool(own, worker_type, profile.name)
+    derived = Derived(
+        profile.name, site_template(profile, base_job_template), _description(profile)
+    )
+    change = pool_change(profile.name, own, derived, base_job_template)
+    changes = [change]
+    published = Derived(profile.name, change.renewed.template, change.renewed.description)
+    for pool in await pools_of(client, profile.name):
+        record = record_of(pool.base_job_template)
+        user = record.get("user") if record else None
+        if isinstance(user, str) and pool.type == worker_type:
+            follower = personal(published, user, pool.name)
+            changes.append(pool_change(pool.name, pool, follower, base_job_template))
     return Plan(
         profile,
         _difference(before, profile),
@@ -176,7 +178,7 @@ async def publish(client: PrefectClient, plan: Plan) -> None:
     if plan.difference or plan.replaces_broken:
         await write_published(client, plan.profile)
     for change in plan.changed_pools:
-        await apply_change(client, change, str(plan.worker_type))
+        await apply_change(client, change, plan.worker_type)
 
 
 async def _check_unchanged(client: PrefectClient, change: PoolChange) -> None:
@@ -232,8 +234,7 @@ async def unpublish(client: PrefectClient, removal: Removal) -> None:
 async def pools_of(client: PrefectClient, site: str) -> list[WorkPool]:
     """All pools that were made from the site, its own among them."""
     found: list[WorkPool] = []
-    types = sorted(set(_WORKER_TYPES.values()))
-    ours = WorkPoolFilter(type=WorkPoolFilterType(any_=types))
+    ours = WorkPoolFilter(type=WorkPoolFilterType(any_=list(SERVED_BY)))
     offset = 0
     while True:
         page = await client.read_work_pools(limit=_PAGE, offset=offset, work_pool_filter=ours)

@@ -10,6 +10,6 @@ import sys
 
 if __name__ == "__main__":
     sys.exit(
-        "this pool takes flows that are decorated with hpc_bridge.slurm, and deployments; a bundle"
-        " made by Prefect alone would carry the submitter's API key to the cluster"
+        "this pool takes flows that are decorated with hpc_bridge.slurm or pbs, and deployments; a"
+        " bundle made by Prefect alone would carry the submitter's API key to the cluster"
     )

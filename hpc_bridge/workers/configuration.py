@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from prefect.client.utilities import inject_client
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
@@ -26,13 +26,16 @@ from hpc_bridge.jobs.spec import check_environment, explain, unknown_name
 from hpc_bridge.settings import (
     DEFAULT_SHARED_DIR,
     POLL_INTERVAL,
+    SERVED_BY,
+    PoolType,
     RunSettings,
     SchedulerName,
     absolute_path,
     load_settings,
     on_compute_node,
+    pool_type,
 )
-from hpc_bridge.sites.choosing import groups_asked, groups_at
+from hpc_bridge.sites.choosing import groups_asked, groups_at, wanted_schedulers
 from hpc_bridge.sites.files import user_part_file
 from hpc_bridge.sites.limits import check_request
 from hpc_bridge.sites.profile import NAME_PATTERN
@@ -96,6 +99,10 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
+    pool_type: ClassVar[PoolType] = "slurm"
+    form: ClassVar[type[BatchVariables]] = BatchVariables
+    """What a pool of the type can be asked for."""
+
     _site: Site | None = PrivateAttr(default=None)
     _login: Login | None = PrivateAttr(default=None)
 
@@ -112,9 +119,64 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         The site's profile comes below the pool (``workers/precedence.py``). Raises SiteError, and
         InvalidJobSpec naming every job variable that is unknown or wrong.
         """
-        check_values(values)
-        site = await requested_site(values, base_job_template, client)
+        values = cls.in_our_words(values)
+        cls.check_values(values)
+        site = await requested_site(values, base_job_template, client, cls.pool_type)
         return await cls.at_site(site, base_job_template, values, client)
+
+    @classmethod
+    def in_our_words(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        only_own: bool = False,  # noqa: ARG003  Slurm's words are those of every pool
+    ) -> dict[str, Any]:
+        """The job variables by the names that they have in every pool.
+
+        With ``only_own`` as a person writes them: the other scheduler's word is refused then, by
+        InvalidJobSpec.
+        """
+        if "queue" in values:
+            raise InvalidJobSpec("'queue' is PBS's word; Slurm's is 'partition'")
+        return dict(values)
+
+    @classmethod
+    def check_values(cls, values: Mapping[str, Any]) -> None:
+        """Raise InvalidJobSpec naming every job variable that is unknown or wrong."""
+        cls.check_names(values)
+        try:
+            asked = cls.form(**{name: value for name, value in values.items() if "." not in name})
+        except ValidationError as error:
+            raise InvalidJobSpec(explain(error, cls.form)) from None
+        cls.check_asked(asked)
+
+    @classmethod
+    def check_names(cls, values: Mapping[str, Any]) -> None:
+        """Raise InvalidJobSpec for a job variable that no pool of the type has."""
+        wrong = [name for name in values if name.split(".")[0] not in cls.form.model_fields]
+        if wrong:
+            known = cls.known_names()
+            raise InvalidJobSpec("\n".join(unknown_name(name, known) for name in wrong))
+
+    @classmethod
+    def known_names(cls) -> Collection[str]:
+        """Those that a person writes."""
+        return cls.form.model_fields
+
+    @classmethod
+    def check_asked(cls, asked: BatchVariables) -> None:
+        """Raise InvalidJobSpec for what no cluster of this kind can be asked for."""
+        if asked.scheduler is not None:
+            _check_scheduler(asked.scheduler, cls.pool_type)
+
+    @classmethod
+    def check_wanted(cls, asked: Mapping[str, Any]) -> None:
+        """Raise InvalidJobSpec when the job would go to a scheduler that such pools do not serve.
+
+        That is the one that ``asked``, the environment or the user file names.
+        """
+        for scheduler in wanted_schedulers(asked.get("scheduler"), cls.pool_type):
+            _check_scheduler(scheduler, cls.pool_type)
 
     @classmethod
     async def at_site(
@@ -134,6 +196,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
             )
         except ValidationError as error:
             raise InvalidJobSpec(explain(error, cls)) from None
+        configuration.check_scheduler()
         return configuration.put_at(site)
 
     def put_at(self, site: Site | None) -> Self:
@@ -167,7 +230,11 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
     @property
     def scheduler_name(self) -> SchedulerName:
         """The batch system that takes the job."""
-        return self.scheduler or "slurm"
+        return self.scheduler or SERVED_BY[self.pool_type][0]
+
+    def check_scheduler(self) -> None:
+        """Raise InvalidJobSpec when pools of this type have no jobs there."""
+        _check_scheduler(self.scheduler_name, self.pool_type)
 
     @property
     def login(self) -> Login:
@@ -228,6 +295,22 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         return JobSpec.model_construct(name=submission_id, environment=dict(self.env), **asked)
 
 
+def _check_scheduler(scheduler: SchedulerName, kind: PoolType) -> None:
+    if scheduler in SERVED_BY[kind]:
+        return
+    if scheduler == "local":
+        raise InvalidJobSpec(
+            f"scheduler: the embedded scheduler of this machine reads Slurm's scripts, and @{kind}"
+            " writes PBS's; decorate the flow with @slurm to try it here, or leave"
+            " HPC_BRIDGE_SCHEDULER out"
+        )
+    raise InvalidJobSpec(
+        f"scheduler: {scheduler!r} takes no job of @{kind} and of a pool of type {kind!r}; decorate"
+        f" the flow with @{pool_type(scheduler)}, or leave scheduler out (HPC_BRIDGE_SCHEDULER, the"
+        " user file, or the job variable)"
+    )
+
+
 def _without_site(scheduler: SchedulerName) -> Login:
     transport = load_settings().transport
     if scheduler == "local" or transport in (None, "local") or on_compute_node():
@@ -242,20 +325,3 @@ def _without_site(scheduler: SchedulerName) -> Login:
 def _say_raised(site: str, asked: float, shortest: float) -> None:
     """Once for the same."""
     logger.info("Site %s is asked every %g s, not every %g s", site, shortest, asked)
-
-
-def check_names(values: Mapping[str, Any]) -> None:
-    """Raise InvalidJobSpec for a job variable that no pool of ours has."""
-    known = BatchVariables.model_fields
-    wrong = [name for name in values if name.split(".")[0] not in known]
-    if wrong:
-        raise InvalidJobSpec("\n".join(unknown_name(name, known) for name in wrong))
-
-
-def check_values(values: Mapping[str, Any]) -> None:
-    """Raise InvalidJobSpec naming every job variable that is unknown or wrong."""
-    check_names(values)
-    try:
-        BatchVariables(**{name: value for name, value in values.items() if "." not in name})
-    except ValidationError as error:
-        raise InvalidJobSpec(explain(error, BatchVariables)) from None

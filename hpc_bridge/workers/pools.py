@@ -10,7 +10,7 @@ import asyncio
 import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import (
@@ -24,7 +24,7 @@ from prefect.logging import get_logger
 from prefect.utilities.slugify import slugify
 
 from hpc_bridge.errors import WorkPoolError
-from hpc_bridge.settings import Settings
+from hpc_bridge.settings import PoolType, Settings
 from hpc_bridge.sites.deriving import (
     RECORD,
     Derived,
@@ -162,7 +162,10 @@ async def _create(
     properties = template["variables"]["properties"]
     own = settings.job_variables()
     if record_of(template) is None:
-        own |= {"scheduler": settings.effective_scheduler, "shared_dir": str(settings.shared)}
+        own |= {
+            "scheduler": settings.scheduler_of(cast(PoolType, worker_type)),
+            "shared_dir": str(settings.shared),
+        }
     for variable, value in own.items():
         if variable in properties and allowed(variable, properties[variable], value):
             properties[variable]["default"] = value
@@ -181,7 +184,7 @@ async def _create(
 async def _complete(client: PrefectClient, pool: WorkPool, settings: Settings) -> WorkPool:
     """Give a pool the storage that it lacks; what somebody has configured stays."""
     record = record_of(pool.base_job_template)
-    named = settings.site or settings.effective_scheduler
+    named = settings.site or settings.scheduler_of(cast(PoolType, pool.type))
     return await give_storage(
         client,
         pool,

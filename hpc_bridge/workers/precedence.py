@@ -13,8 +13,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc_bridge.errors import InvalidJobSpec
-from hpc_bridge.settings import Settings, load_settings, user_file
-from hpc_bridge.sites.choosing import default_site, of_profile
+from hpc_bridge.settings import PoolType, Settings, load_settings, user_file
+from hpc_bridge.sites.choosing import (
+    check_serves,
+    default_site,
+    of_profile,
+    wanted_schedulers,
+)
 from hpc_bridge.sites.resolve import resolve_site
 
 if TYPE_CHECKING:
@@ -43,10 +48,11 @@ async def requested_site(
     values: Mapping[str, Any],
     base_job_template: Mapping[str, Any],
     client: PrefectClient | None,
+    pool_type: PoolType | None = None,
 ) -> Site | None:
     """The site that the job variables or the pool name, else the default one.
 
-    Raises InvalidJobSpec when the two disagree, and SiteError.
+    Raises InvalidJobSpec when the two disagree or pools of the type do not serve it, and SiteError.
     """
     defaults = pool_defaults(base_job_template)
     asked, of_pool = values.get("site"), defaults.get("site")
@@ -55,9 +61,12 @@ async def requested_site(
             f"the work pool is of site {of_pool!r}, but site is {asked!r}; leave one of the two out"
         )
     if (name := asked or of_pool) is not None:
-        return await resolve_site(name, client)
-    scheduler = values.get("scheduler") or load_settings().scheduler or defaults.get("scheduler")
-    return await default_site(scheduler, client)
+        site = await resolve_site(name, client)
+        if site is not None and pool_type is not None:
+            check_serves(site, pool_type)
+        return site
+    asked = values.get("scheduler") or load_settings().scheduler or defaults.get("scheduler")
+    return await default_site(wanted_schedulers(asked, pool_type), client)
 
 
 def over_the_pool(

@@ -96,7 +96,11 @@ def job_script(
         return script
     options = site.profile.scheduler
     return with_site_directives(
-        script, skip=options.skip_directives, add=options.add_directives, own=spec.directives
+        script,
+        scheduler,
+        skip=options.skip_directives,
+        add=options.add_directives,
+        own=spec.directives,
     )
 
 
@@ -119,6 +123,9 @@ def script_context(
             "site_prologue": environment.prologue.rstrip(),
             "node_scratch": None if scratch is None else site.path(scratch),
         }
+        part = site.profile.scheduler
+        of_pbs = {"gpu_resource": part.gpu_resource, "account_option": part.account_option}
+        context |= {name: value for name, value in of_pbs.items() if value is not None}
     return context
 
 

@@ -30,7 +30,7 @@ from hpc_bridge.errors import (
 from hpc_bridge.futures import BatchFlowRunFuture
 from hpc_bridge.journal import prepare_shared_directory
 from hpc_bridge.settings import load_settings
-from hpc_bridge.sites.choosing import default_site, site_of_pool
+from hpc_bridge.sites.choosing import default_site, site_of_pool, wanted_schedulers
 from hpc_bridge.sites.resolve import resolve_site
 from hpc_bridge.storage.bundle import BundleStore, packed
 from hpc_bridge.tracking.job import TrackedJob
@@ -103,8 +103,8 @@ class SubmittingWorker(BaseWorker[BatchJobConfiguration, BatchVariables, BatchWo
         name = name or await asyncio.to_thread(site_of_pool, self._work_pool_name)
         if name is not None:
             return await resolve_site(name, self.client)
-        scheduler = self.asked.get("scheduler") or load_settings().scheduler
-        return await default_site(scheduler, self.client)
+        kind = self.job_configuration.pool_type
+        return await default_site(wanted_schedulers(self.asked.get("scheduler"), kind), self.client)
 
     def _new_base_job_template(self) -> dict[str, Any]:
         return self._base_job_template or self.get_default_base_job_template()

@@ -278,7 +278,7 @@ def test_on_the_cluster_the_submitters_own_address_will_do(monkeypatch: pytest.M
 
 def test_groups_are_asked_for_at_submission_and_once(login_host: LoginHost) -> None:
     made = configured(partition="gpu")
-    check_early({"site": "hpc", "partition": "gpu"}, asks_a_server=False)
+    check_early({"site": "hpc", "partition": "gpu"}, "slurm", asks_a_server=False)
     made.check_limits()
     assert login_host.commands == []
     made.check_limits(asks=True)

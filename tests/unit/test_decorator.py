@@ -112,7 +112,7 @@ def test_the_default_pool_comes_from_the_environment(
 
 def test_wrong_settings_are_said_at_decoration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPC_BRIDGE_SCHEDULER", "sge")
-    with pytest.raises(SettingsError, match="'slurm' or 'local', got 'sge'"):
+    with pytest.raises(SettingsError, match="'slurm', 'pbs' or 'local', got 'sge'"):
         bound()
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_flow_is_refused_with_the_order_of_decorators() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("walltme", "walltime"), ("gpu", "gpus"), ("queue", "partition")]
+    ("written", "meant"), [("walltme", "walltime"), ("gpu", "gpus"), ("mem", "memory")]
 )
 def test_an_unknown_option_is_refused_with_the_nearest_known_one(written: str, meant: str) -> None:
     message = refusal(lambda: bound(**{written: "1"}))
@@ -230,7 +230,7 @@ def test_every_resource_and_run_setting_is_an_option() -> None:
 
 def test_slurms_own_options_are_the_only_ones_besides_the_common() -> None:
     own = get_type_hints(SlurmOptions).keys() - get_type_hints(JobOptions).keys()
-    assert own == {"partition"}
+    assert own == {"partition", "qos", "exclude"}
 
 
 def test_every_field_of_the_form_has_a_title_and_a_description() -> None:

@@ -84,13 +84,6 @@ def test_a_setting_that_names_no_profile_is_told(
     assert "correct HPC_BRIDGE_SITE" in verdict.advice
 
 
-def test_a_scheduler_that_cannot_be_asked_yet_is_said_plainly() -> None:
-    verdict = check_profile(Subject(load_settings()), "example-pbs-centre", has_server=False)
-    assert verdict.status is Status.RED
-    assert "has PBS, which this version cannot ask yet" in verdict.message
-    assert "site list" in verdict.advice
-
-
 def test_a_broken_part_of_the_users_own_is_named() -> None:
     file = user_part_file("here")
     verdict = judge_error(SiteError(f"{file} has problems:\n  line 1: acount: is not known"))

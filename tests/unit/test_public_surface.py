@@ -14,7 +14,7 @@ from hpc_bridge import errors
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(hpc_bridge.__all__) == ["BatchFlow", "BatchFlowRunFuture", "slurm"]
+    assert sorted(hpc_bridge.__all__) == ["BatchFlow", "BatchFlowRunFuture", "pbs", "slurm"]
 
 
 def test_every_public_name_is_there() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hpc_bridge.cli import queue as command
 from hpc_bridge.cli.queue import Overview, QueueLine, Share, overview, show_queues
-from hpc_bridge.errors import SiteError
+from hpc_bridge.errors import CommandNotFound
 from hpc_bridge.schedulers.base import Demand, Queue, QueueNode
 from hpc_bridge.settings import Settings
 from hpc_bridge.sites.profile import SiteProfile
@@ -175,7 +175,7 @@ def test_a_pbs_site_is_not_asked_with_slurms_commands(
     (tmp_path / "p.yaml").write_text("name: p\nscheduler: {type: pbs}\n")
     (tmp_path / "p.yaml").chmod(0o644)
     monkeypatch.setenv("HPC_BRIDGE_SITES", str(tmp_path))
-    with pytest.raises(SiteError, match="has PBS"):
+    with pytest.raises(CommandNotFound, match=r"a command of PBS was not found.*qstat"):
         show_queues(Settings(), "p", as_json=False)
 
 

@@ -158,8 +158,8 @@ def refusal() -> str:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("scheduler", "sge", "'slurm' or 'local', got 'sge'"),
-        ("scheduler", "Slurm", "'slurm' or 'local', got 'Slurm'"),
+        ("scheduler", "sge", "'slurm', 'pbs' or 'local', got 'sge'"),
+        ("scheduler", "Slurm", "'slurm', 'pbs' or 'local', got 'Slurm'"),
         ("shared_dir", "work/hb", "'work/hb' is not an absolute path"),
         ("shared_dir", "{user}/hb", "'{user}/hb' is not an absolute path"),
         ("api_url", "login1:4200/api", "'login1:4200/api' is not a web address"),

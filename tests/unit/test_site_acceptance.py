@@ -118,7 +118,7 @@ def test_names_of_commands_make_no_lines() -> None:
     commands = {"sbatch:\n  | x\nscheduler.commands.squeue": "y"}
     other = {"sbatch": "x", "squeue": "y"}
     texts = [
-        executed_text(profile(scheduler={"type": "pbs", "commands": one}))
+        executed_text(profile(scheduler={"type": "local", "commands": one}))
         for one in (commands, other)
     ]
     assert texts[0] != texts[1]

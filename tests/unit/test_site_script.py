@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.script import path_on_node, with_site_directives
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
@@ -35,7 +36,7 @@ def lines(script: str) -> list[str]:
 
 
 def changed(skip: list[str] = [], add: list[str] = [], own: list[str] = []) -> list[str]:  # noqa: B006
-    return lines(with_site_directives(SCRIPT, skip=skip, add=add, own=own))
+    return lines(with_site_directives(SCRIPT, SlurmScheduler(), skip=skip, add=add, own=own))
 
 
 ALL = lines(SCRIPT)
@@ -82,14 +83,18 @@ def test_an_option_that_is_left_out_may_be_added_in_another_way() -> None:
 
 
 def test_a_template_without_any_directive_gets_them_after_its_first_line() -> None:
-    script = with_site_directives("#!/bin/sh\ntrue\n", skip=[], add=["--nice"], own=[])
+    script = with_site_directives(
+        "#!/bin/sh\ntrue\n", SlurmScheduler(), skip=[], add=["--nice"], own=[]
+    )
     assert script == "#!/bin/sh\n#SBATCH --nice\ntrue\n"
 
 
 def test_only_what_sbatch_reads_is_changed() -> None:
     head = "#!/bin/bash\n#SBATCH --job-name=hb1\n#SBATCH\t--mem=1G\n\n# a remark\n"
     rest = "cat > inner.sh <<END\n#SBATCH --mem=2G\n#SBATCH --wckey=inner\nEND\n"
-    script = with_site_directives(head + rest, skip=["--mem"], add=["--wckey=site"], own=[])
+    script = with_site_directives(
+        head + rest, SlurmScheduler(), skip=["--mem"], add=["--wckey=site"], own=[]
+    )
     assert script.removesuffix(rest).splitlines() == [
         *("#!/bin/bash", "#SBATCH --job-name=hb1", "#SBATCH --wckey=site", "", "# a remark")
     ]
