@@ -83,6 +83,8 @@ class Gate:
         own = flow_run_id == self._fence.flow_run_id
         now = client.read_flow_run(flow_run_id) if own else None
         self._leave_if_replaced(now, self._fence.holds_claim())
+        if (told := _already_told(now, state)) is not None:
+            return told
         if own:
             self._rename(state)
         set_ = engine.propose_state_sync(client, state, flow_run_id=flow_run_id, force=force)
@@ -96,6 +98,8 @@ class Gate:
         own = flow_run_id == self._fence.flow_run_id
         now = await client.read_flow_run(flow_run_id) if own else None
         self._leave_if_replaced(now, await asyncio.to_thread(self._fence.holds_claim))
+        if (told := _already_told(now, state)) is not None:
+            return told
         if own:
             self._rename(state)
         set_ = await engine.propose_state(client, state, flow_run_id=flow_run_id, force=force)
@@ -126,6 +130,16 @@ class Gate:
             self._fence.count_start()
         elif state.is_crashed() and state.name == WALLTIME_EXCEEDED:
             report(flow_state="CRASHED", cause=WALLTIME_EXCEEDED, message=state.message, told=True)
+
+
+def _already_told(flow_run: FlowRun | None, state: State[Any]) -> State[Any] | None:
+    """The end that the flow run has when the engine comes to tell of a crash.
+
+    Whoever looks after the job knows that it is over while the flow's process still dies of it, and
+    says why; the engine would force its own words on that.
+    """
+    told = flow_run.state if flow_run is not None and state.is_crashed() else None
+    return told if told is not None and told.is_final() else None
 
 
 def resubmitting(message: str) -> State[Any]:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from prefect._internal import control_listener
 from prefect.exceptions import TerminationSignal
-from prefect.states import Completed, Crashed, Running
+from prefect.states import Cancelled, Completed, Crashed, Running
 from prefect.utilities import engine
 
 from hpc_bridge.journal import new_submission_id
@@ -34,8 +34,9 @@ def attempt(tmp_path: Path, number: int = 0) -> Attempt:
     return made
 
 
-def flow_run(submission: str = OWN, run_count: int = 0) -> Any:
-    return SimpleNamespace(infrastructure_pid=f"slurm:7:{submission}", run_count=run_count)
+def flow_run(submission: str = OWN, run_count: int = 0, state: Any = None) -> Any:
+    reference = f"slurm:7:{submission}"
+    return SimpleNamespace(infrastructure_pid=reference, run_count=run_count, state=state)
 
 
 def test_an_attempt_holds_its_claim_until_a_later_one_is_made(tmp_path: Path) -> None:
@@ -157,6 +158,23 @@ def test_a_subflow_of_a_replaced_attempt_sets_none_either(server: Server, tmp_pa
     with pytest.raises(Left):
         server.set(Completed(), uuid4())
     assert (len(server.proposed), server.reads) == (1, 0)
+
+
+@pytest.mark.parametrize("now", [Crashed(name="NodeFail"), Cancelled()], ids=lambda s: s.name)
+def test_an_end_that_is_told_is_not_covered_by_the_crash_that_it_brings(
+    server: Server, now: Any
+) -> None:
+    server.flow_run.state = now
+    assert server.set(Crashed(message="Execution was aborted by a termination signal.")) is now
+    assert not server.proposed
+
+
+def test_a_crash_is_told_while_there_is_no_end_and_any_other_state_always(server: Server) -> None:
+    server.flow_run.state = Running()
+    server.set(Crashed())
+    server.flow_run.state = Crashed()  # of the attempt before
+    server.set(Running())
+    assert [state.name for state in server.proposed] == ["Crashed", "Running"]
 
 
 def warned(tmp_path: Path, **what: Any) -> None:
