@@ -63,7 +63,8 @@ async def main() -> int:
         name = record.cause or _name(record)
         output = _output(attempt)
         crashed: State[Any] = Crashed(name=name, message=message(record, output))
-        await client.set_flow_run_state(flow_run_id, crashed, force=True)
+        # Not over an end that whoever looks after the job has told since.
+        await client.set_flow_run_state(flow_run_id, crashed, force=hooks_ran)
         if not hooks_ran:
             await hooks.run_crashed_hooks(flow_run, crashed)
     return 0

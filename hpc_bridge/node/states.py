@@ -1,7 +1,10 @@
 """Every state that the engine proposes in the flow's process passes here first.
 
 A replaced attempt proposes none, and a crash that the warning before the walltime brought about is
-named after it, or becomes the wait for the next submission. These are internals of Prefect 3.8.
+named after it, or becomes the wait for the next submission. Whoever looks after the job may know
+that it is over, and say why, while the flow's process still dies of it: the engine would force its
+own words on that, so a crash is first proposed without force, which the server does not take for a
+run that has an end. These are internals of Prefect 3.8.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import prefect.flow_engine
 import prefect.flow_runs
 from prefect._internal import control_listener
 from prefect.client.orchestration import get_client
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Abort, TerminationSignal
 from prefect.states import Pending
 from prefect.utilities import engine
 
@@ -83,14 +86,19 @@ class Gate:
         own = flow_run_id == self._fence.flow_run_id
         now = client.read_flow_run(flow_run_id) if own else None
         self._leave_if_replaced(now, self._fence.holds_claim())
-        if (told := _already_told(now, state)) is not None:
-            return told
         if own:
             self._rename(state)
+        if own and state.is_crashed():
+            try:
+                told: State[Any] | None = engine.propose_state_sync(
+                    client, state, flow_run_id=flow_run_id
+                )
+            except Abort:
+                told = client.read_flow_run(flow_run_id).state
+            if told is not None and told.is_final():
+                return self._noted(told)
         set_ = engine.propose_state_sync(client, state, flow_run_id=flow_run_id, force=force)
-        if own:
-            self._note(set_)
-        return set_
+        return self._noted(set_) if own else set_
 
     async def _propose(
         self, client: PrefectClient, state: State[Any], flow_run_id: UUID, force: bool = False
@@ -98,14 +106,19 @@ class Gate:
         own = flow_run_id == self._fence.flow_run_id
         now = await client.read_flow_run(flow_run_id) if own else None
         self._leave_if_replaced(now, await asyncio.to_thread(self._fence.holds_claim))
-        if (told := _already_told(now, state)) is not None:
-            return told
         if own:
             self._rename(state)
+        if own and state.is_crashed():
+            try:
+                told: State[Any] | None = await engine.propose_state(
+                    client, state, flow_run_id=flow_run_id
+                )
+            except Abort:
+                told = (await client.read_flow_run(flow_run_id)).state
+            if told is not None and told.is_final():
+                return self._noted(told)
         set_ = await engine.propose_state(client, state, flow_run_id=flow_run_id, force=force)
-        if own:
-            self._note(set_)
-        return set_
+        return self._noted(set_) if own else set_
 
     def _leave_if_replaced(self, flow_run: FlowRun | None, holds_claim: bool | None) -> None:
         reason = self._fence.replaced(flow_run, holds_claim)
@@ -125,21 +138,12 @@ class Gate:
             raise TerminationSignal(signal=signal.SIGTERM)
         state.name, state.message = WALLTIME_EXCEEDED, notice.message
 
-    def _note(self, state: State[Any]) -> None:
+    def _noted(self, state: State[Any]) -> State[Any]:
         if state.is_running():
             self._fence.count_start()
         elif state.is_crashed() and state.name == WALLTIME_EXCEEDED:
             report(flow_state="CRASHED", cause=WALLTIME_EXCEEDED, message=state.message, told=True)
-
-
-def _already_told(flow_run: FlowRun | None, state: State[Any]) -> State[Any] | None:
-    """The end that the flow run has when the engine comes to tell of a crash.
-
-    Whoever looks after the job knows that it is over while the flow's process still dies of it, and
-    says why; the engine would force its own words on that.
-    """
-    told = flow_run.state if flow_run is not None and state.is_crashed() else None
-    return told if told is not None and told.is_final() else None
+        return state
 
 
 def resubmitting(message: str) -> State[Any]:

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 from prefect._internal import control_listener
-from prefect.exceptions import TerminationSignal
-from prefect.states import Cancelled, Completed, Crashed, Running
+from prefect.exceptions import Abort, TerminationSignal
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running
 from prefect.utilities import engine
 
 from hpc_bridge.journal import new_submission_id
@@ -121,7 +121,13 @@ class Server:
         self.reads += 1
         return self.flow_run
 
-    def propose(self, _client: Any, state: Any, **_: Any) -> Any:
+    def propose(self, _client: Any, state: Any, *, force: bool = False, **_: Any) -> Any:
+        """As the server (Prefect 3.8): an end is covered by no crash that is not forced."""
+        now = self.flow_run.state
+        if now is not None and now.is_final() and state.is_crashed() and not force:
+            raise Abort("Run is already in a terminal state")
+        if now is not None and now.is_cancelling() and not force:
+            return now
         self.proposed.append(state)
         return state
 
@@ -130,6 +136,11 @@ class Server:
 
     def set(self, state: Any, flow_run_id: Any = None) -> Any:
         return self.gate._propose_sync(self, state, flow_run_id or self.fence.flow_run_id)  # type: ignore[arg-type]
+
+    def crash(self) -> Any:
+        """As the engine does it."""
+        state: Any = Crashed(message="Execution was aborted by a termination signal.")
+        return self.gate._propose_sync(self, state, self.fence.flow_run_id, force=True)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -165,16 +176,23 @@ def test_an_end_that_is_told_is_not_covered_by_the_crash_that_it_brings(
     server: Server, now: Any
 ) -> None:
     server.flow_run.state = now
-    assert server.set(Crashed(message="Execution was aborted by a termination signal.")) is now
+    assert server.crash() is now
     assert not server.proposed
 
 
-def test_a_crash_is_told_while_there_is_no_end_and_any_other_state_always(server: Server) -> None:
-    server.flow_run.state = Running()
-    server.set(Crashed())
-    server.flow_run.state = Crashed()  # of the attempt before
+@pytest.mark.parametrize("now", [Running(), Cancelling()], ids=lambda s: s.name)
+def test_a_crash_is_told_as_the_engine_wants_it_while_there_is_no_end(
+    server: Server, now: Any
+) -> None:
+    server.flow_run.state = now
+    assert server.crash().is_crashed()
+    assert [state.name for state in server.proposed] == ["Crashed"]
+
+
+def test_a_later_attempt_begins_after_the_end_of_the_one_before(server: Server) -> None:
+    server.flow_run.state = Crashed()
     server.set(Running())
-    assert [state.name for state in server.proposed] == ["Crashed", "Running"]
+    assert [state.name for state in server.proposed] == ["Running"]
 
 
 def warned(tmp_path: Path, **what: Any) -> None:
