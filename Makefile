@@ -23,7 +23,7 @@ test: install check ## all checks and tests
 	@mkdir -p build
 	@echo "the site's tests run beside the others, into build/site-tests.log"
 	@$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
-	$(BIN)/python -m pytest tests/embedded tests/unit; here=$$?; \
+	$(BIN)/python -m pytest tests/pbs tests/embedded tests/unit; here=$$?; \
 	wait $$site; there=$$?; cat build/site-tests.log; exit $$((here | there))
 
 check: install ## format, lint, types

@@ -96,7 +96,7 @@ class Cluster:
         """``count`` is told the kind of every command."""
         self.scheduler = scheduler
         self.transport = transport
-        self.has_accounting = has_accounting
+        self.has_accounting = has_accounting and scheduler.has_records
         self.has_arrays = has_arrays and scheduler.supports_arrays
         self.admission = admission
         self.counters: Counter[str] = Counter()

@@ -23,6 +23,7 @@ from hpc_bridge.schedulers.local import LocalScheduler
 from hpc_bridge.schedulers.pbs import PBSScheduler
 from hpc_bridge.schedulers.pbs_select import DEFAULT_GPU_RESOURCE
 from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.schedulers.torque import TorqueScheduler
 from hpc_bridge.settings import SchedulerName
 from hpc_bridge.shared_answer import SharedAnswer
 from hpc_bridge.storage.cluster_files import ClusterFiles
@@ -53,6 +54,7 @@ class ClusterOptions:
     live_jobs: int | None = None
     shortest_poll_interval: float | None = None
     gpu_resource: str | None = None
+    dialect: str | None = None
 
     @classmethod
     def of(cls, profile: SiteProfile) -> Self:
@@ -67,6 +69,7 @@ class ClusterOptions:
             part.live_jobs,
             part.shortest_poll_interval,
             part.gpu_resource,
+            part.dialect,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -180,6 +183,8 @@ def _scheduler(
     if name == "pbs":
         if options.cluster is not None:
             raise SettingsError("scheduler.cluster: of PBS a profile names one server's commands")
+        if options.dialect == "torque":
+            return TorqueScheduler(options.commands)
         return PBSScheduler(
             options.commands, gpu_resource=options.gpu_resource or DEFAULT_GPU_RESOURCE
         )
@@ -193,6 +198,8 @@ def _place(name: str, shared: Path, options: ClusterOptions, login: Login) -> st
         variables = ("PBS_CONF_FILE", "PBS_SERVER") if name == "pbs" else ("SLURM_CONF",)
         reached = [os.environ.get(variable) for variable in variables]
     where: list[Any] = [options.cluster, options.commands.instead, reached]
+    if options.dialect is not None:
+        where.append(options.dialect)
     return f"{name}-{_digest(str(shared) if name == 'local' else json.dumps(where))}"
 
 

@@ -27,6 +27,12 @@ from hpc_bridge.schedulers.pbs_select import (
     pbs_walltime,
     pbs_word,
 )
+from hpc_bridge.schedulers.torque_request import (
+    torque_begin,
+    torque_memory,
+    torque_nodes,
+    torque_tasks,
+)
 
 _LINE_BREAKS = re.compile(r"[\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # As the packaged templates write them for a job array.
@@ -207,6 +213,10 @@ def _compiled(text: str) -> Template:
         "pbs_walltime": pbs_walltime,
         "pbs_word": pbs_word,
         "slurm_path": slurm_path,
+        "torque_begin": torque_begin,
+        "torque_memory": torque_memory,
+        "torque_nodes": torque_nodes,
+        "torque_tasks": torque_tasks,
         "walltime": _optional(units.format_walltime),
     }
     return environment.from_string(text)

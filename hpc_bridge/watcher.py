@@ -121,6 +121,11 @@ class Watcher:
                 del self._jobs[key]
                 self._changed.notify_all()
 
+    def conclude(self, watched: WatchedJob) -> None:
+        """It left a record, or never started: where nobody else keeps any, its absence ends it."""
+        if watched.absent_since is not None:
+            self._tell(watched, _lost(watched, "not in the queue"), self._now())
+
     def hurry(self) -> None:
         """Ask before the interval is over, for an answer that is newer than now."""
         with self._changed:

@@ -27,7 +27,11 @@ def _free_port() -> int:
 PORT = _free_port()
 HOME = Path(tempfile.mkdtemp(prefix="hpc-bridge-tests-"))
 for _name in [name for name in os.environ if name.startswith(("PREFECT_", "HPC_BRIDGE_"))]:
-    if _name not in ("HPC_BRIDGE_SITE_CACHE", "HPC_BRIDGE_SITE_MIRROR"):
+    if _name not in (
+        "HPC_BRIDGE_SITE_CACHE",
+        "HPC_BRIDGE_SITE_MIRROR",
+        "HPC_BRIDGE_TEST_PBS",
+    ):
         del os.environ[_name]
 os.environ |= {
     "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
@@ -51,7 +55,7 @@ for _signal, _handler in (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Folders are markers."""
     for item in items:
-        for marker in ("embedded", "site"):
+        for marker in ("embedded", "pbs", "site"):
             if f"/tests/{marker}/" in str(item.path):
                 item.add_marker(marker)
 

@@ -84,7 +84,7 @@ def logs(
     ----------
     run
         A flow run's id or name, a submission id (the job's name), or a job id, for an element of a
-        job array with its index: '123_4'.
+        job array with its index: '123_4', of PBS '123[4]'.
     follow
         Go on until the run is over, or Ctrl-C.
     lines
@@ -175,7 +175,7 @@ def doctor(
     site: str | None = None,
     *,
     json: Annotated[bool, Parameter(negative=())] = False,
-    partition: str | None = None,
+    partition: Annotated[str | None, Parameter(name=("--partition", "--queue"))] = None,
     no_job: Annotated[bool, Parameter(negative=())] = False,
     wait: PositiveFloat = 120.0,
 ) -> None:
@@ -191,7 +191,7 @@ def doctor(
     json
         As JSON, with all fields.
     partition
-        Where the two jobs go. Default: where yours go.
+        Partition, or of PBS queue, of the two jobs. Default: where yours go.
     no_job
         Submit nothing, and so ask no node.
     wait
@@ -209,7 +209,7 @@ def queue(
     *,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """List partitions with their free nodes and GPUs and the jobs that wait, for choosing.
+    """List partitions or queues with free nodes and GPUs and the jobs that wait, for choosing.
 
     Parameters
     ----------
@@ -239,9 +239,11 @@ def systemd(*, pool: str | None = None, name: str | None = None) -> None:
     name
         The worker's name. Default: '<login name>@<this host>'.
     """
-    from hpc_bridge.cli.service import systemd_unit
+    from hpc_bridge.cli.here import settings_here
+    from hpc_bridge.cli.service import pool_type_of, systemd_unit
 
-    sys.stdout.write(systemd_unit(pool or load_settings().default_work_pool, name))
+    named = pool or load_settings().default_work_pool
+    sys.stdout.write(systemd_unit(named, name, pool_type_of(named, settings_here())))
 
 
 @service.command
@@ -269,16 +271,18 @@ def scrontab(
         After this time Slurm ends the worker and starts the next one.
     """
     from hpc_bridge.cli.here import settings_here
-    from hpc_bridge.cli.service import scrontab_entry
+    from hpc_bridge.cli.service import pool_type_of, scrontab_entry
 
     settings = settings_here()
+    named = pool or settings.default_work_pool
     entry = scrontab_entry(
-        pool or settings.default_work_pool,
+        named,
         name,
         settings.shared,
         partition=partition,
         account=account,
         walltime=walltime,
+        kind=pool_type_of(named, settings),
     )
     sys.stdout.write(entry)
 

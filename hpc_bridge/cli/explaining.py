@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc_bridge.jobs import JobSpec, Resources
 from hpc_bridge.script import load_template, render
+from hpc_bridge.sites.words import in_word
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.submission import connection_of, job_script, script_context
 
@@ -19,7 +20,7 @@ PACKAGE_DEFAULT = "package default"
 _OURS = "hpc-bridge: id of the submission"
 _WIDTH = 64
 """Of the column of lines; a longer line pushes its own remark to the right."""
-_OTHER = "a text that is nowhere else in the script"
+_OTHER = "a-text-that-is-nowhere-else-in-the-script"
 
 _Changed = tuple[dict[str, Any], dict[str, Any]]
 """Fields of the spec and variables of the template with other values."""
@@ -67,7 +68,8 @@ def _variants(
         default = field.get_default(call_default_factory=True)
         if getattr(spec, name) != default:
             own = "hpc-bridge: names of flow and run" if name == "comment" else PACKAGE_DEFAULT
-            yield _from(name, origins, own), ({name: default}, {})
+            called = in_word(name, configuration.pool_type)
+            yield f"{origins.get(name, own)} ({called})", ({name: default}, {})
     place = {"run_dir": f"/{_OTHER}", "output": f"/{_OTHER}/job.out"}
     yield _from("shared_dir", origins), ({}, place)
     yield _from("python", origins), ({}, {"python": _OTHER})
@@ -84,8 +86,8 @@ def _variants(
                 yield f"site {site.name!r}, {site.source} ({field_name})", ({}, {variable: other})
 
 
-def _from(name: str, origins: Mapping[str, str], otherwise: str = PACKAGE_DEFAULT) -> str:
-    return f"{origins.get(name, otherwise)} ({name})"
+def _from(name: str, origins: Mapping[str, str]) -> str:
+    return f"{origins.get(name, PACKAGE_DEFAULT)} ({name})"
 
 
 def _differing(lines: Sequence[str], others: Sequence[str]) -> Iterator[int]:

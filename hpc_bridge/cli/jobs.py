@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,9 +21,13 @@ from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobStatus
 from hpc_bridge.journal import RunDirectory, is_submission_id
 from hpc_bridge.schedulers.base import Scheduler
+from hpc_bridge.sites.words import queue_word
 from hpc_bridge.storage.asking import each
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 from hpc_bridge.tracking.lookup import journals
+
+_ELEMENT = re.compile(r"\d+(?:_|\[)(\d+)", re.ASCII)
+"""In Slurm's ``123_4`` and PBS's ``123[4].server``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,13 @@ def list_jobs(here: Here, *, all_: bool, as_json: bool) -> None:
         if is_submission_id(status.name) and (all_ or not status.state.is_terminal)
     ]
     lines = job_lines(ours, here.shared, cluster.scheduler, here.files)
+    word = queue_word(cluster.scheduler.name)
     if as_json:
         sys.stdout.write(json.dumps([asdict(line) for line in lines], default=_text) + "\n")
     elif sys.stdout.isatty():
-        Console().print(_table(lines) if lines else "no jobs")
+        Console().print(_table(lines, word) if lines else "no jobs")
     else:
-        sys.stdout.write(aligned(lines))
+        sys.stdout.write(aligned(lines, word))
 
 
 def job_lines(
@@ -98,10 +104,10 @@ def _outputs(wanted: Sequence[tuple[RunDirectory, int]]) -> list[Path]:
     ]
 
 
-def aligned(lines: Iterable[JobLine]) -> str:
+def aligned(lines: Iterable[JobLine], queue: str = "partition") -> str:
     """Columns with blanks between them, empty cells as ``-``, for other programs and for logs."""
     columns = [field.name for field in fields(JobLine) if field.name != "meaning"]
-    rows = [columns]
+    rows = [[queue if column == "partition" else column for column in columns]]
     rows += [[_text(getattr(line, column)) or "-" for column in columns] for line in lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
@@ -136,9 +142,9 @@ def _line(
     )
 
 
-def _table(lines: Iterable[JobLine]) -> Table:
+def _table(lines: Iterable[JobLine], queue: str) -> Table:
     table = Table()
-    for column in ("job", "state", "start", "partition", "flow run", "output"):
+    for column in ("job", "state", "start", queue, "flow run", "output"):
         table.add_column(column, overflow="fold")  # an id is only good whole
     for line in lines:
         state = f"{line.state} ({line.reason})\n{line.meaning}" if line.reason else line.state
@@ -153,7 +159,8 @@ def _order(status: JobStatus) -> tuple[str, int]:
 
 
 def _element(status: JobStatus) -> int:
-    return int(status.job_id.value.partition("_")[2] or 0)
+    match = _ELEMENT.match(status.job_id.value)
+    return int(match[1]) if match else 0
 
 
 def _flow_run_id(status: JobStatus, journal: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``hpc-bridge queue``: partitions with what is free in them and what waits, for choosing."""
+"""``hpc-bridge queue``: partitions or queues, what is free in them and what waits, for choosing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from hpc_bridge.errors import ServerUnreachable
 from hpc_bridge.files import expanded_path
 from hpc_bridge.jobs.units import format_walltime
 from hpc_bridge.schedulers.base import Demand, Queue, QueueNode
+from hpc_bridge.schedulers.slurm_fields import NO_TYPE
 from hpc_bridge.settings import DEFAULT_SHARED_DIR, POLL_INTERVAL, Settings
 from hpc_bridge.sites.choosing import groups_asked
 from hpc_bridge.sites.files import load_site, place_of
 from hpc_bridge.sites.profile import Partition
 from hpc_bridge.sites.resolve import local_site, resolve_site
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.words import queue_word
 from hpc_bridge.transports.login import LOCAL
+
+_FULL = ("allocated", "job-busy", "job-exclusive")
+"""Words of Slurm and PBS for a node that jobs have all of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +107,24 @@ def show_queues(settings: Settings, name: str | None, *, as_json: bool) -> None:
     """Print them. Raises CommandError when the scheduler does not answer, and SiteError."""
     site = _site(settings, name)
     cluster = _connection(settings, site).cluster
-    found = overview(cluster.queues(), cluster.demand(), site)
+    word = queue_word(site.profile.scheduler.type if site else settings.effective_scheduler)
+    found = overview(cluster.queues(), cluster.demand(), site, word)
     if as_json:
         sys.stdout.write(json.dumps(asdict(found)) + "\n")
         return
     if sys.stdout.isatty():
-        _print(found)
+        _print(found, word)
     else:
-        sys.stdout.write(aligned([_COLUMNS, *(_cells(line) for line in found.queues)]))
+        sys.stdout.write(aligned([(word, *_COLUMNS), *(_cells(line) for line in found.queues)]))
         for note in found.notes:
             sys.stderr.write(f"hpc-bridge: {note}\n")
 
 
 def overview(
-    queues: Mapping[str, Queue], demand: Mapping[str, Demand], site: Site | None
+    queues: Mapping[str, Queue],
+    demand: Mapping[str, Demand],
+    site: Site | None,
+    word: str = "partition",
 ) -> Overview:
     """What the two answers and the site's profile say together."""
     groups = groups_asked(site) if site else None
@@ -125,7 +134,7 @@ def overview(
     notes = []
     if any(line.shares_nodes_with for line in lines):
         notes.append(
-            "partitions share nodes, which are counted in each of them; in all there are"
+            f"{word}s share nodes, which are counted in each of them; in all there are"
             f" {_in_words(resources)}"
         )
     if _hides_jobs(queues, demand):
@@ -232,7 +241,7 @@ def _hides_jobs(queues: Mapping[str, Queue], demand: Mapping[str, Demand]) -> bo
     """Whether far more CPUs are in use than the jobs that are shown have."""
     nodes = {node.name: node for queue in queues.values() for node in queue.nodes}
     # Of nodes that are away it is not known what they do.
-    working = [node for node in nodes.values() if node.free_cpus or node.state == "allocated"]
+    working = [node for node in nodes.values() if node.free_cpus or node.state in _FULL]
     used = sum(node.cpus - node.free_cpus for node in working)
     return used > 2 * sum(one.running_cpus for one in demand.values()) and used > 0
 
@@ -240,7 +249,7 @@ def _hides_jobs(queues: Mapping[str, Queue], demand: Mapping[str, Demand]) -> bo
 # for people
 
 _COLUMNS = (
-    *("partition", "state", "walltime", "idle_nodes", "free_cpus", "free_gpus"),
+    *("state", "walltime", "idle_nodes", "free_cpus", "free_gpus"),
     *("running", "waiting", "waiting_cpus", "waiting_gpus", "usable", "description"),
 )
 
@@ -259,10 +268,10 @@ def _cells(line: QueueLine) -> list[str]:
     ]
 
 
-def _print(found: Overview) -> None:
+def _print(found: Overview, word: str) -> None:
     console = Console()
-    table = Table(title=f"Partitions of {found.site}" if found.site else None)
-    table.add_column("partition", overflow="fold")
+    table = Table(title=f"{word.capitalize()}s of {found.site}" if found.site else None)
+    table.add_column(word, overflow="fold")
     for column in ("state", "walltime"):
         table.add_column(column)
     for column in ("idle nodes", "free CPUs", "free GPUs", "running", "waiting"):
@@ -318,5 +327,6 @@ def _description(line: QueueLine) -> str:
 
 
 def _in_words(resources: Resources) -> str:
-    gpus = "".join(f", {share} {kind} GPUs" for kind, share in resources.gpus.items())
+    kinds = {kind: "" if kind == NO_TYPE else f"{kind} " for kind in resources.gpus}
+    gpus = "".join(f", {share} {kinds[kind]}GPUs" for kind, share in resources.gpus.items())
     return f"{resources.nodes} idle nodes, {resources.cpus} free CPUs{gpus}"

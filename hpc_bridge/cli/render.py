@@ -21,6 +21,7 @@ from hpc_bridge.errors import InvalidJobSpec, WorkPoolError
 from hpc_bridge.journal import new_submission_id
 from hpc_bridge.settings import PoolType, load_settings, pool_type
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.words import in_our_words
 from hpc_bridge.workers.configuration import BatchJobConfiguration
 from hpc_bridge.workers.kinds import WORKERS
 from hpc_bridge.workers.precedence import origins, requested_site
@@ -74,7 +75,8 @@ def rendered_script(
     spec = configuration.spec(new_submission_id(), comment)
     if not explain:
         return job_script(configuration, spec)
-    named = {"--set": asked.assigned, "decorator": asked.decorator}
+    own = in_our_words(asked.assigned, configuration.pool_type)
+    named = {"--set": own, "decorator": asked.decorator}
     if site is not None:
         named = {"--site": {"site": site}, **named}
     known = origins(named, load_settings(), configuration.profiled_site, template, pool)
@@ -131,7 +133,8 @@ async def _configuration(asked: _Asked) -> tuple[BatchJobConfiguration, dict[str
         configure = WORKERS[kind].job_configuration
         if template is None:
             template = WORKERS[kind].get_default_base_job_template()
-        values = configure.in_our_words(asked.values)
+        assigned = configure.in_our_words(asked.assigned, only_own=True)
+        values = asked.decorator | assigned
         configure.check_values(values)
         configuration = await configure.at_site(site, template, values, client)
         return configuration, template

@@ -13,16 +13,31 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from hpc_bridge.data import data_folder
-from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.errors import InvalidJobSpec, SettingsError
 from hpc_bridge.jobs import units
 from hpc_bridge.script import directive, one_line, quote, slurm_path
+from hpc_bridge.settings import PoolType, Settings, pool_type
+from hpc_bridge.sites.choosing import site_of_pool
+from hpc_bridge.sites.files import load_site
 
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-def systemd_unit(pool: str, name: str | None) -> str:
+_SUBMIT = {"slurm": "sbatch", "pbs": "qsub"}
+
+
+def pool_type_of(pool: str, settings: Settings) -> PoolType:
+    """Of a pool that need not be there yet: as its site has it, else as the settings say."""
+    site = site_of_pool(pool)
+    if site is not None:
+        return pool_type(load_site(site).profile.scheduler.type)
+    return pool_type(settings.effective_scheduler)
+
+
+def systemd_unit(pool: str, name: str | None, kind: PoolType = "slurm") -> str:
     """A unit for ``systemd --user``. Raises InvalidJobSpec for a value with a line break."""
-    return _render("worker.service.j2", pool, name or f"{getpass.getuser()}@{socket.gethostname()}")
+    name = name or f"{getpass.getuser()}@{socket.gethostname()}"
+    return _render("worker.service.j2", pool, name, kind)
 
 
 def scrontab_entry(
@@ -33,8 +48,14 @@ def scrontab_entry(
     partition: str | None,
     account: str | None,
     walltime: str,
+    kind: PoolType = "slurm",
 ) -> str:
-    """An entry for scrontab(1). Raises InvalidJobSpec."""
+    """An entry for scrontab(1). Raises InvalidJobSpec, and SettingsError for a pool of PBS."""
+    if kind != "slurm":
+        raise SettingsError(
+            f"work pool {pool!r} is of PBS, and scrontab is Slurm's alone; 'hpc-bridge service"
+            " systemd' prints what keeps a worker on a login or service node"
+        )
     try:
         seconds = units.parse_walltime(walltime)
     except ValueError as error:
@@ -43,6 +64,7 @@ def scrontab_entry(
         "worker.scrontab.j2",
         pool,
         name or f"{getpass.getuser()}@scrontab",
+        kind,
         job_name=f"hpc-bridge-worker-{_plain(pool)}",
         output=str(shared / f"worker-{_plain(pool)}.log"),
         partition=partition,
@@ -67,7 +89,7 @@ def command_word(value: object) -> str:
     return unit_word(value).replace("$", "$$")
 
 
-def _render(template: str, pool: str, name: str, **values: str | None) -> str:
+def _render(template: str, pool: str, name: str, kind: PoolType, **values: str | None) -> str:
     environment = Environment(  # noqa: S701  what comes out is no HTML
         undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
@@ -86,14 +108,15 @@ def _render(template: str, pool: str, name: str, **values: str | None) -> str:
         name=name,
         unit=f"hpc-bridge-worker-{_plain(pool)}",
         python=sys.executable,
-        path=_path(),
+        path=_path(kind),
+        kind=kind,
         **values,
     )
 
 
-def _path() -> str:
+def _path(kind: PoolType) -> str:
     """Where the scheduler's commands are now, before what every process has."""
-    found = shutil.which("sbatch")
+    found = shutil.which(_SUBMIT[kind])
     folders = [] if found is None else [os.path.dirname(found)]  # noqa: PTH120  a link stays one
     return ":".join(dict.fromkeys([*folders, *_SYSTEM_PATH.split(":")]))
 

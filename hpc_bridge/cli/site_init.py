@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from rich.console import Console
 from rich.prompt import Confirm, Prompt
 
 from hpc_bridge.errors import SiteError
-from hpc_bridge.sites.draft import draft_slurm, site_name
+from hpc_bridge.sites.draft import Draft, Said, site_name
 from hpc_bridge.sites.draft_text import draft_text
-from hpc_bridge.sites.facts import SlurmFacts, ask_slurm
+from hpc_bridge.sites.facts import Facts
 from hpc_bridge.sites.files import user_part_file
 from hpc_bridge.sites.login import host_of, is_one_of
 from hpc_bridge.sites.login_node import LoginNode, login_node, this_machine
+from hpc_bridge.sites.pbs_draft import draft_pbs
+from hpc_bridge.sites.pbs_facts import ask_pbs
 from hpc_bridge.sites.profile import NAME_PATTERN
+from hpc_bridge.sites.slurm_draft import draft_slurm
+from hpc_bridge.sites.slurm_facts import ask_slurm
 from hpc_bridge.sites.surroundings import Surroundings
+from hpc_bridge.sites.words import scheduler_name
 from hpc_bridge.transports.login import LOCAL, Login
 
 
@@ -36,7 +42,7 @@ def init_site(
 
     ``output`` is a file, which names the site where nothing else does, a folder, or ``-`` for
     standard output. Raises SiteError where there is no scheduler or the file cannot be written,
-    CommandError when Slurm does not answer or the login host is not reached.
+    CommandError when the scheduler does not answer or the login host is not reached.
     """
     if name is not None:
         _check_name(name)
@@ -44,9 +50,9 @@ def init_site(
     asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     # A login may ask for a password, which goes with no spinner.
     node = this_machine() if login == LOCAL else login_node(login)
-    _check_scheduler(node)
-    with console.status("asking Slurm what it has ..."):
-        facts = ask_slurm(node.ask)
+    scheduler = _scheduler(node)
+    with console.status(f"asking {scheduler_name(scheduler)} what it has ..."):
+        facts, draft = _asked(scheduler, node)
     for what, why in facts.refused.items():
         text = f"not known: {what} ({why})"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -55,15 +61,8 @@ def init_site(
     except EOFError:
         raise SiteError("nothing is written without answers; --yes asks nothing") from None
     chosen = answers.pop("name", None) or name or site_name(facts.cluster)
-    draft = draft_slurm(
-        facts,
-        node.around,
-        name=chosen,
-        login=_login_part(node),
-        commands=node.only_in_login_shells,
-        **answers,
-    )
-    text = draft_text(draft)
+    said = Said(chosen, login=_login_part(node), commands=node.commands_of(scheduler), **answers)
+    text = draft_text(draft(said))
     if output == Path("-"):
         sys.stdout.write(text)
         return
@@ -109,15 +108,21 @@ def _login_part(node: LoginNode) -> dict[str, Any]:
     return part if is_one_of(node.around.host, [host]) else {**part, "machines": [node.around.host]}
 
 
-def _check_scheduler(node: LoginNode) -> None:
+def _asked(scheduler: str, node: LoginNode) -> tuple[Facts, Callable[[Said], Draft]]:
+    """What the scheduler says, and how a profile is drafted from it."""
+    if scheduler == "pbs":
+        of_pbs = ask_pbs(node.ask)
+        return of_pbs, lambda said: draft_pbs(of_pbs, node.around, said)
+    of_slurm = ask_slurm(node.ask)
+    return of_slurm, lambda said: draft_slurm(of_slurm, node.around, said)
+
+
+def _scheduler(node: LoginNode) -> str:
+    """Slurm where there are both: it comes with commands in the names of PBS's."""
     if "scontrol" in node.programs:
-        return
-    if "qstat" in node.programs and "sbatch" not in node.programs:
-        raise SiteError(
-            "this looks like a PBS cluster (qstat is on PATH, Slurm's commands are not). A profile"
-            " for it cannot be drafted yet: that comes with the pbs scheduler. Write one by hand,"
-            " from the examples of 'hpc-bridge site list'."
-        )
+        return "slurm"
+    if "qstat" in node.programs:
+        return "pbs"
     missing = "no scheduler's commands are on PATH {} (neither Slurm's scontrol nor PBS's qstat). "
     if node.login != LOCAL:
         raise SiteError(
@@ -125,8 +130,8 @@ def _check_scheduler(node: LoginNode) -> None:
             " the cluster?"
         )
     raise SiteError(
-        f"{missing.format('here')}Run this on a login node of the cluster, after 'module load"
-        " slurm' where that is needed, or name one: --host."
+        f"{missing.format('here')}Run this on a login node of the cluster, after what brings them"
+        " to PATH ('module load slurm'; PBS keeps them in /opt/pbs/bin), or name one: --host."
     )
 
 
@@ -145,7 +150,7 @@ def _name_of_file(output: Path | None) -> str | None:
 
 
 def _answers(
-    name: str | None, facts: SlurmFacts, around: Surroundings, console: Console
+    name: str | None, facts: Facts, around: Surroundings, console: Console
 ) -> dict[str, str]:
     """What only a person can say; the suggestion is taken with Enter."""
 
@@ -161,7 +166,8 @@ def _answers(
         except SiteError as error:
             console.print(str(error), markup=False)
             name = None
-    found["description"] = ask("One line about it", f"Slurm cluster {facts.cluster}")
+    usual = f"{facts.scheduler} cluster {facts.cluster}"
+    found["description"] = ask("One line about it", usual)
     found["contact"] = ask("Whom do users ask (an address or a page)", "")
     while not (folder := found.get("shared_dir", "")).startswith(("/", "~", "$")):
         if folder:

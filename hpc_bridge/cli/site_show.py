@@ -14,6 +14,7 @@ from hpc_bridge.sites.acceptance import accept, change, executed_text, is_accept
 from hpc_bridge.sites.files import load_site, place_of, user_part_file
 from hpc_bridge.sites.login import reached
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.words import in_their_words, in_word
 
 _PATIENCE_SECONDS = 5.0
 _OF_THE_FILE = ("format", "example")
@@ -23,8 +24,9 @@ _OF_THE_FILE = ("format", "example")
 def show_site(name: str, *, as_json: bool) -> None:
     """Print the profile and the user's part. Raises SiteError."""
     site, published = _site(name)
-    profile = _said(site.profile.model_dump(mode="json"))
-    own = site.user.model_dump(mode="json", exclude_none=True)
+    kind = site.profile.scheduler.type
+    profile = in_their_words(_said(site.profile.model_dump(mode="json")), kind)
+    own = in_their_words(site.user.model_dump(mode="json", exclude_none=True), kind)
     part = str(user_part_file(site.name))
     if as_json:
         about = {
@@ -36,7 +38,7 @@ def show_site(name: str, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({**about, "profile": profile, "user_part": own}) + "\n")
         return
     sys.stdout.write("".join(_shown(site, profile)))
-    sys.stdout.write("".join(_own_part(own, part)))
+    sys.stdout.write("".join(_own_part(own, part, kind)))
     sys.stdout.write(f"# from here: {reached(site.profile, site.user)}\n")
     text = executed_text(site.profile)
     if published and not is_accepted(site.name, site.source, text):
@@ -116,9 +118,10 @@ def _said(content: Any) -> Any:
     return [_said(value) for value in content] if isinstance(content, list) else content
 
 
-def _own_part(own: dict[str, Any], path: str) -> Iterator[str]:
+def _own_part(own: dict[str, Any], path: str, scheduler: str) -> Iterator[str]:
     from hpc_bridge.sites.user_part import UserPart
     from hpc_bridge.sites.yaml_text import dump
 
     yield f"---\n# your own part, from {path}\n"
-    yield dump(own) if own else f"# empty; it may give {', '.join(UserPart.model_fields)}\n"
+    fields = [in_word(name, scheduler) for name in UserPart.model_fields]
+    yield dump(own) if own else f"# empty; it may give {', '.join(fields)}\n"

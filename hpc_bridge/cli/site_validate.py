@@ -11,6 +11,7 @@ from hpc_bridge.sites.login import reached
 from hpc_bridge.sites.template_check import template_file
 from hpc_bridge.sites.trust import distrust
 from hpc_bridge.sites.user_part import UserPart
+from hpc_bridge.sites.words import queue_word
 
 
 def validate_profile(path: Path) -> int:
@@ -27,10 +28,10 @@ def validate_profile(path: Path) -> int:
         return 1
     template = template_file(profile)
     _warn([path] if template is None else [path, template])
-    count = len(profile.partitions)
+    count, word = len(profile.partitions), queue_word(profile.scheduler.type)
     sys.stdout.write(
         f"{path} is valid: site {profile.name!r}, {profile.scheduler.type},"
-        f" {count} partition{'' if count == 1 else 's'}\n"
+        f" {count} {word}{'' if count == 1 else 's'}\n"
         f"from here: {reached(profile, UserPart())}\n"
     )
     return 0

@@ -10,10 +10,11 @@ import prefect
 from prefect.settings import get_current_settings
 
 from hpc_bridge import __version__, load
-from hpc_bridge.doctor import directory, node, scheduler, server, transport
+from hpc_bridge.doctor import directory, node, pbs, server, slurm, torque, transport
 from hpc_bridge.doctor.findings import Examination, Verdict, green, one_line, red, skipped
 from hpc_bridge.doctor.probe import Answers, ask_node
 from hpc_bridge.doctor.profile import check_profile
+from hpc_bridge.doctor.scheduler import Checks
 from hpc_bridge.doctor.subject import Subject
 from hpc_bridge.doctor.trial import try_flow
 from hpc_bridge.errors import InvalidJobSpec, SettingsError
@@ -21,6 +22,7 @@ from hpc_bridge.transports.login import LOCAL
 from hpc_bridge.workers.submission import credentials
 
 NO_JOB = "--no-job"
+_CHECKS = {"slurm": slurm.CHECKS, "pbs": pbs.CHECKS}
 
 
 def examine(
@@ -78,9 +80,9 @@ def _allowed(subject: Subject, message: str) -> Verdict:
     except InvalidJobSpec as error:
         return red(
             one_line(error),
-            "change it where it is set: --partition, an HPC_BRIDGE_* variable, your user file, your"
-            f" part of the site, or work pool {subject.work_pool}; 'hpc-bridge render --explain'"
-            " names the place of each value",
+            f"change it where it is set: {subject.queue_option}, an HPC_BRIDGE_* variable, your"
+            f" user file, your part of the site, or work pool {subject.work_pool}; 'hpc-bridge"
+            " render --explain' names the place of each value",
         )
     return green(message)
 
@@ -96,21 +98,31 @@ def _load(subject: Subject) -> Verdict:
     return green(f"{total}{f' ({kinds})' if kinds else ''}, {logins}")
 
 
+def _checks(subject: Subject) -> Checks | None:
+    """None is the embedded scheduler, of which there is nothing to examine."""
+    if subject.profile is not None and subject.profile.scheduler.dialect == "torque":
+        return torque.CHECKS
+    return _CHECKS.get(subject.scheduler_name)
+
+
 def _examine_cluster(examination: Examination, subject: Subject) -> None:
-    def of_slurm(name: str, title: str, check: Callable[[Subject], Verdict], needs: str) -> None:
+    def step(
+        name: str, title: str, check: Callable[[Checks], Callable[[Subject], Verdict]], needs: str
+    ) -> None:
         def checked() -> Verdict:
-            if subject.scheduler_name != "slurm":
+            checks = _checks(subject)
+            if checks is None:
                 return green("the embedded scheduler of this machine")
-            return check(subject)
+            return check(checks)(subject)
 
         examination.step(name, title, checked, needs=[needs])
 
-    of_slurm("commands", "scheduler commands", scheduler.check_commands, "job-variables")
-    of_slurm("controller", "scheduler answers", scheduler.check_controller, "commands")
-    of_slurm("accounting", "accounting answers", scheduler.check_accounting, "commands")
-    of_slurm("submission", "may submit", scheduler.check_submission, "controller")
-    of_slurm(
-        "profile-facts", "profile against the cluster", scheduler.check_profile_facts, "controller"
+    step("commands", "scheduler commands", lambda checks: checks.commands, "job-variables")
+    step("controller", "scheduler answers", lambda checks: checks.answers, "commands")
+    step("accounting", "records of ended jobs", lambda checks: checks.records, "commands")
+    step("submission", "may submit", lambda checks: checks.submission, "controller")
+    step(
+        "profile-facts", "profile against the cluster", lambda checks: checks.profile, "controller"
     )
     examination.step(
         "shared-directory",
@@ -130,7 +142,10 @@ def _examine_node(
         if not with_jobs:
             return skipped(NO_JOB)
         answers = ask_node(subject, wait)
-        return node.judge_start(answers, subject.partitions)
+        checks = _checks(subject)
+        look_with = checks.look_with.format(answers.job_id) if checks else "hpc-bridge jobs"
+        words = node.Words(subject.queue_option, look_with)
+        return node.judge_start(answers, subject.partitions, words)
 
     def address() -> Verdict:
         where = subject.where_to_set("network.api_url", "HPC_BRIDGE_API_URL")

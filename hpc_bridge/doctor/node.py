@@ -20,7 +20,17 @@ SLOW_SECONDS = 5.0
 _SLOW_IMPORT_SECONDS = 30.0
 
 
-def judge_start(answers: Answers, partitions: Sequence[str]) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the scheduler of a site has words of its own for."""
+
+    option: str
+    """That of `hpc-bridge doctor` which says where the jobs go."""
+    look_with: str
+    """Commands with which a person looks at the job."""
+
+
+def judge_start(answers: Answers, partitions: Sequence[str], words: Words) -> Verdict:
     """Whether the job came to a node at all."""
     job, status = answers.job_id, answers.status
     if answers.started or answers.exit_record is not None:
@@ -29,7 +39,7 @@ def judge_start(answers: Answers, partitions: Sequence[str]) -> Verdict:
     if status is None:
         return yellow(
             f"job {job} was submitted, but {waited} nothing is known of it",
-            "look with: squeue --me, and sacct -j " + job,
+            f"look with: {words.look_with}",
             blocks=True,
         )
     if status.state.is_waiting or status.state is JobState.STARTING:
@@ -37,7 +47,7 @@ def judge_start(answers: Answers, partitions: Sequence[str]) -> Verdict:
         why = reason.meaning if reason else "the scheduler gives no reason"
         return yellow(
             f"job {job} had not started {waited}, and was cancelled: {why}",
-            _waiting_advice(reason.clears if reason else Clears.UNKNOWN, partitions),
+            _waiting_advice(reason.clears if reason else Clears.UNKNOWN, partitions, words.option),
             blocks=True,
         )
     if status.state is JobState.CANCELLED:
@@ -46,11 +56,11 @@ def judge_start(answers: Answers, partitions: Sequence[str]) -> Verdict:
     return green(f"job {job} came to {answers.node} and ended {status.scheduler_state}")
 
 
-def _waiting_advice(clears: Clears, partitions: Sequence[str]) -> str:
+def _waiting_advice(clears: Clears, partitions: Sequence[str], option: str) -> str:
     others = f" ({', '.join(partitions)})" if partitions else ""
     if clears is Clears.NEVER:
-        return f"choose another with --partition{others}"
-    return f"wait longer with --wait 600, or choose one with free nodes with --partition{others}"
+        return f"choose another with {option}{others}"
+    return f"wait longer with --wait 600, or choose one with free nodes with {option}{others}"
 
 
 def judge_shared(answers: Answers, path: str, where: str) -> Verdict:
@@ -102,8 +112,8 @@ def judge_environment(answers: Answers, where: str) -> Verdict:
         )
     return red(
         f"on {record.node}: {record.message or f'exit code {record.exit_code}'}{last}",
-        "correct that line: it is in HPC_BRIDGE_SETUP or @slurm(setup=...), or in the profile's"
-        " environment.modules or environment.prologue",
+        "correct that line: it is in HPC_BRIDGE_SETUP or the decorator's setup=..., or in the"
+        " profile's environment.modules or environment.prologue",
     )
 
 

@@ -21,6 +21,7 @@ from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.published import published_names, read_published
 from hpc_bridge.sites.resolve import resolve_site
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.words import in_their_words
 from hpc_bridge.workers.precedence import requested_site
 
 
@@ -104,7 +105,8 @@ async def _in_files(subject: Subject, name: str | None) -> tuple[Site | None, No
 
 
 def _found(site: Site) -> str:
-    own = ", ".join(f"{k}={v}" for k, v in site.user.model_dump(exclude_none=True).items())
+    written = in_their_words(site.user.model_dump(exclude_none=True), site.profile.scheduler.type)
+    own = ", ".join(f"{name}={value}" for name, value in written.items())
     part = f"; your part: {own}" if own else f"; no part of yours ({user_part_file(site.name)})"
     return f"{site.name} from {site.source}{part}"
 

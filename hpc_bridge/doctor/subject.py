@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.settings import get_current_settings
@@ -13,14 +13,15 @@ from hpc_bridge.cluster import Cluster
 from hpc_bridge.connections import Connection
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs.spec import explain
-from hpc_bridge.settings import Settings, personal_pool
+from hpc_bridge.settings import PoolType, Settings, personal_pool, pool_type
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
+from hpc_bridge.sites.words import queue_word
 from hpc_bridge.storage.cluster_files import ClusterFiles
 from hpc_bridge.transports.login import LOCAL, Login
 from hpc_bridge.workers.configuration import BatchJobConfiguration
+from hpc_bridge.workers.kinds import WORKERS
 from hpc_bridge.workers.precedence import over_the_pool, over_the_site
-from hpc_bridge.workers.slurm import SlurmWorker
 from hpc_bridge.workers.submission import api_url, connection_of, job_script
 
 WALLTIME = "2m"
@@ -34,10 +35,8 @@ class Subject:
     partition: str | None = None
     """Asked for on the command line."""
     site: Site | None = None
-    pool_template: Mapping[str, Any] = field(
-        default_factory=SlurmWorker.get_default_base_job_template
-    )
-    """Of the pool, or what a new one begins with."""
+    pool_template: Mapping[str, Any] | None = None
+    """Of the pool; None is what a new one begins with."""
     partitions: Sequence[str] = ()
     """Those to choose from, as far as profile or scheduler have said so."""
     _configuration: BatchJobConfiguration | None = None
@@ -51,6 +50,18 @@ class Subject:
     def login(self) -> Login:
         """How the login side is reached from this machine. Raises SiteError."""
         return self.site.login if self.site else LOCAL
+
+    @property
+    def pool_type(self) -> PoolType:
+        """Of the pools that serve the scheduler."""
+        if self.site is not None:
+            return pool_type(self.site.profile.scheduler.type)
+        return pool_type(self.settings.effective_scheduler)
+
+    @property
+    def queue_option(self) -> str:
+        """That of the command line which says where the jobs go."""
+        return f"--{queue_word(self.pool_type)}"
 
     @property
     def work_pool(self) -> str:
@@ -70,7 +81,9 @@ class Subject:
     def configuration(self) -> BatchJobConfiguration:
         """Of a job that asks for nothing but a short walltime. Raises InvalidJobSpec."""
         if self._configuration is None:
-            template = over_the_site(dict(self.pool_template), self.site)
+            worker = WORKERS[self.pool_type]
+            pool = self.pool_template or worker.get_default_base_job_template()
+            template = over_the_site(dict(pool), self.site)
             defaults = {
                 name: described["default"]
                 for name, described in template["variables"]["properties"].items()
@@ -78,9 +91,9 @@ class Subject:
             }
             asked = over_the_pool(self.job_variables, self.settings, self.site)
             try:
-                configuration = BatchJobConfiguration(**defaults | asked)
+                configuration = worker.job_configuration(**defaults | asked)
             except ValidationError as error:
-                raise InvalidJobSpec(explain(error, BatchJobConfiguration)) from None
+                raise InvalidJobSpec(explain(error, worker.job_configuration)) from None
             self._configuration = configuration.put_at(self.site)
         return self._configuration
 

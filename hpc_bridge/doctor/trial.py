@@ -14,9 +14,10 @@ import httpx
 from prefect import flow, tags
 from prefect.client.orchestration import get_client
 
-from hpc_bridge.decorators import slurm
+from hpc_bridge.decorators import pbs, slurm
 from hpc_bridge.doctor.findings import Verdict, green, red, yellow
 from hpc_bridge.doctor.subject import Subject
+from hpc_bridge.sites.words import in_their_words
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -42,7 +43,10 @@ def try_flow(subject: Subject, wait: float) -> Verdict:
     The flow run stays on the server, tagged ``hpc-bridge-doctor``; its files are removed as any
     run's are. A run that has not ended by then, or on Ctrl-C, is cancelled.
     """
-    bound = slurm(work_pool=subject.work_pool, **subject.job_variables)(examined)
+    # In whose words a person would write the options.
+    asked: Any = in_their_words(subject.job_variables, subject.scheduler_name)
+    decorated = pbs if subject.pool_type == "pbs" else slurm
+    bound = decorated(work_pool=subject.work_pool, **asked)(examined)
     began = time.monotonic()
     future = _submitted(bound)
     submitted = time.monotonic()
@@ -53,7 +57,7 @@ def try_flow(subject: Subject, wait: float) -> Verdict:
             state = client.read_flow_run(future.flow_run_id).state
             over = state is not None and state.is_final()
             name = client.read_flow_run(future.flow_run_id).name
-        return _judge(future, state, name, (began, submitted, started))
+        return _judge(future, state, name, (began, submitted, started), subject.queue_option)
     finally:
         if not over:
             with suppress(httpx.HTTPError):
@@ -100,6 +104,7 @@ def _judge(
     state: Any,
     name: str,
     times: tuple[float, float, float | None],
+    option: str,
 ) -> Verdict:
     began, submitted, started = times
     job = f"flow run {name!r}, job {future.job_id}"
@@ -108,7 +113,7 @@ def _judge(
         word = f"{state.name}: {state.message or ''}" if state else "without a state"
         return yellow(
             f"{job} was still {word} after {time.monotonic() - began:.0f} s, and was cancelled",
-            "wait longer with --wait 600, or choose another --partition" if not started else look,
+            f"wait longer with --wait 600, or choose another {option}" if not started else look,
         )
     if not state.is_completed():
         return red(f"{job} ended {state.name}: {state.message}", look)

@@ -178,7 +178,7 @@ class Resources(BaseModel):
     walltime: Walltime | None = Field(
         default=None,
         title="Walltime",
-        description="Longest run time: '90m', '2h', '1-12:00:00'. Empty: the partition's default.",
+        description="Longest run time: '90m', '2h', '1-12:00:00'. Empty: the queue's default.",
     )
     begin: Text | None = Field(
         default=None,

@@ -166,7 +166,7 @@ def _claim_flow_run(attempt: Attempt, fence: Fence) -> FlowRun | None:
 
 
 def _why_requeued(attempt: Attempt) -> str:
-    """A sentence; Slurm does not tell the job itself why it was requeued."""
+    """A sentence; no scheduler tells the job itself why it was requeued."""
     from hpc_bridge.node.fence import REPLACED
 
     try:

@@ -127,6 +127,8 @@ class Scheduler(ABC):
     the commands of this scheduler."""
     supports_arrays: bool = False
     """Whether one submission can start many jobs."""
+    has_records: bool = True
+    """Whether it can be asked for jobs that are over."""
 
     @abstractmethod
     def submit_command(self, name: str) -> list[str]:

@@ -29,6 +29,7 @@ from hpc_bridge.schedulers.pbs_errors import (
     failure,
     has_no_history,
     is_cut_short,
+    leaves_nothing_to_delete,
     says_that_jobs_are_over,
 )
 from hpc_bridge.schedulers.pbs_fields import element_of, number, parent_of, sequence_number
@@ -191,7 +192,7 @@ class PBSScheduler(Scheduler):
         return [*self.command("qdel"), *ids]
 
     def parse_cancel(self, answer: Answer) -> None:
-        if answer.exit_code != 0 and not says_that_jobs_are_over(answer):
+        if answer.exit_code != 0 and not leaves_nothing_to_delete(answer):
             raise self._error(answer, "qdel", CommandError, "qdel failed")
 
     def find_command(self, name: str, user: str) -> list[str]:

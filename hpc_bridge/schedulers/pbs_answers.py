@@ -35,7 +35,7 @@ def jobs(stdout: str) -> list[Record]:
     """Every job of an answer of ``qstat -f``, whatever its form."""
     if stdout.lstrip().startswith("{"):
         return [
-            Record(name, dict(_flat(attributes)))
+            Record(name, dict(flat(attributes)))
             for name, attributes in read_json(stdout, "Jobs").items()
         ]
     return list(_text_records(stdout))
@@ -115,7 +115,8 @@ def _string(text: str) -> str:
         return text.removeprefix('"').removesuffix('"')
 
 
-def _flat(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def flat(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of a record as text, with ``Resource_List.ncpus`` for what is an object in JSON."""
     for name, value in attributes.items():
         if isinstance(value, dict):
             for inner, text in value.items():

@@ -27,9 +27,12 @@ _UNAVAILABLE = re.compile(
 _NO_PORTS = re.compile(r"reserved ports in use", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"not found|No such file|Permission denied|cannot execute", re.IGNORECASE)
 _OVER = re.compile(r"Unknown Job Id|Job has finished", re.IGNORECASE)
+# What qdel says of an element that has ended before its array, and of a job that is ending.
+_ENDING = re.compile(r"invalid for (?:finished array subjob|state of job)", re.IGNORECASE)
 _NO_HISTORY = re.compile(r"not configured to maintain job history", re.IGNORECASE)
 
 _UNKNOWN_JOB, _FINISHED_JOB = 153, 35
+_FINISHED_ELEMENT, _BAD_STATE = 55, 168
 _SEGMENTATION_FAULT = (-11, 139)
 _TOO_MANY_JOBS = 38
 
@@ -49,9 +52,19 @@ _HINTS = {
 
 def says_that_jobs_are_over(answer: Answer) -> bool:
     """Whether all that a command complained about are jobs that PBS has no more."""
-    lines = [line for line in answer.stderr.splitlines() if line.strip()]
     known = answer.exit_code in (_UNKNOWN_JOB, _FINISHED_JOB)
-    return known and bool(lines) and all(_OVER.search(line) for line in lines)
+    return known and _all_say(answer, _OVER)
+
+
+def leaves_nothing_to_delete(answer: Answer) -> bool:
+    """Whether all that qdel complained about are jobs that are over, or about to be."""
+    known = answer.exit_code in (_UNKNOWN_JOB, _FINISHED_JOB, _FINISHED_ELEMENT, _BAD_STATE)
+    return known and _all_say(answer, _OVER, _ENDING)
+
+
+def _all_say(answer: Answer, *what: re.Pattern[str]) -> bool:
+    lines = [line for line in answer.stderr.splitlines() if line.strip()]
+    return bool(lines) and all(any(words.search(line) for words in what) for line in lines)
 
 
 def has_no_history(answer: Answer) -> bool:
@@ -79,12 +92,19 @@ def failure(answer: Answer, kind: type[CommandError], what: str, entry: str | No
         kind, message = SchedulerUnavailable, f"PBS does not answer: {words}"
     elif code in _SEGMENTATION_FAULT:
         message = f"{what}: the command itself crashed; tell the site ({words})"
+    elif _was_killed(answer):  # a job may have been taken before that
+        kind, message = SchedulerUnavailable, f"{what}: the command was killed before it answered"
     elif kind is SubmissionRefused and code == _TOO_MANY_JOBS:
         kind = TooManyJobs
         message = f"PBS takes no more jobs of yours now ({words}); try again when some have ended"
     elif hint := _HINTS.get(code):
         message += f" ({hint})"
     return kind(message, command=answer.command, exit_code=code, stderr=answer.stderr)
+
+
+def _was_killed(answer: Answer) -> bool:
+    said = answer.stderr.strip() or answer.stdout.strip()
+    return not said and (answer.exit_code < 0 or answer.exit_code > 128)
 
 
 def _short(words: str) -> str:

@@ -32,6 +32,7 @@ _DELETED = "91"
 
 # job.h, JOB_EXEC_*: below 0 PBS itself ended the job, or never started it.
 _ENDED_BY_PBS = {
+    -30: (JobState.NODE_FAIL, "one of its nodes did not join it at the start"),
     -29: (JobState.TIMEOUT, "its walltime was over"),
     -28: (JobState.FAILED, "it used more CPU time (cput) than it asked for"),
     -27: (JobState.OUT_OF_MEMORY, "it used more memory than it asked for"),

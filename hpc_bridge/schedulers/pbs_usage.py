@@ -23,10 +23,11 @@ def usages(records: Iterable[Record], gpu_resource: str) -> dict[JobId, JobUsage
 def _usage(record: Record, gpu_resource: str) -> JobUsage:
     """0 in ``cput`` or ``mem`` is a job that ended before it was first looked at."""
     over = record.get("job_state") in ("F", "X")
+    ended = moment(record.get("obittime")) or moment(record.get("history_timestamp"))
     return JobUsage(
         submitted=moment(record.get("qtime")),
         started=moment(record.get("stime")),
-        ended=moment(record.get("obittime")) if over else None,
+        ended=ended if over else None,
         nodes=number(record.get("Resource_List.nodect")),
         cpus=number(record.get("Resource_List.ncpus")),
         memory=_up(mebibytes(record.get("Resource_List.mem"))),

@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from hpc_bridge.sites.draft import Draft, walltime_words
+from hpc_bridge.sites.words import in_word
 from hpc_bridge.sites.yaml_text import dump
 
 _WIDTH = 94
@@ -57,7 +58,7 @@ def _section(name: str, value: Any, draft: Draft) -> Iterator[str]:
     elif name != "partitions":
         yield dump({name: value})
     else:
-        yield "partitions:\n"
+        yield f"{in_word(name, draft.profile.scheduler.type)}:\n"
         for partition in value:
             remarks = draft.remarks.get(f"partitions.{partition['name']}", ())
             yield _prefixed("  ", _comments(remarks) + dump([partition]))

@@ -43,7 +43,7 @@ def _part(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any] | Non
     inside = [field, field.get("items"), field.get("additionalProperties")]
     for one in (kind for kind in inside if isinstance(kind, dict)):
         for kind in (one, *one.get("anyOf", ())):
-            if "$ref" in kind:
+            if str(kind.get("$ref", "")).startswith("#/$defs/"):
                 part: dict[str, Any] = schema["$defs"][kind["$ref"].rpartition("/")[2]]
                 return part
     return None
@@ -53,7 +53,9 @@ def _value(field: dict[str, Any]) -> str:
     kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
     words = []
     for kind in kinds:
-        if "enum" in kind or "const" in kind:
+        if str(kind.get("$ref", "")).startswith("#/properties/"):
+            words.append("list")
+        elif "enum" in kind or "const" in kind:
             values = kind.get("enum", [kind.get("const")])
             words.append(", ".join(f"`{value}`" for value in values))
         elif kind.get("type") == "array":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hpc_bridge.data import data_folder
 from hpc_bridge.errors import SiteError
@@ -32,6 +32,10 @@ from hpc_bridge.sites.template_check import (
 )
 from hpc_bridge.sites.trust import check_trusted
 from hpc_bridge.sites.user_part import UserPart, not_offered
+from hpc_bridge.sites.words import Location, as_written
+
+if TYPE_CHECKING:
+    from hpc_bridge.sites.yaml_text import Document
 
 SYSTEM = Path("/etc/hpc-bridge/sites")
 SEARCH_VARIABLE = "HPC_BRIDGE_SITES"
@@ -120,11 +124,7 @@ def read_profile(path: Path) -> SiteProfile:
     if problems:
         document = parsed_document(path, text)
         raise broken_file(
-            path,
-            [
-                (document.line(location) or 1, f"{'.'.join(map(str, location))}: {problem}")
-                for location, problem in problems
-            ],
+            path, [_by_line(document, location, problem) for location, problem in problems]
         )
     return profile
 
@@ -154,10 +154,10 @@ def load_user_part(profile: SiteProfile) -> UserPart:
         return UserPart()
     check_trusted(path)
     document = read_document(path, empty={})
-    part = validated(document, UserPart, path, admins=SiteProfile.model_fields)
+    kind = profile.scheduler.type
+    part = validated(document, UserPart, path, scheduler=kind, admins=SiteProfile.model_fields)
     problems = [
-        (document.line((field,)) or 1, f"{field}: {sentence}")
-        for field, sentence in not_offered(part, profile)
+        _by_line(document, (field,), sentence) for field, sentence in not_offered(part, profile)
     ]
     if problems:
         raise broken_file(path, problems)
@@ -214,6 +214,12 @@ def _load(name: str, path: Path, place: Place) -> Site:
     _check_template(profile, path, text)
     check_name(profile, path)
     return Site(profile, load_user_part(profile), str(path), text)
+
+
+def _by_line(document: Document, location: Location, sentence: str) -> tuple[int, str]:
+    """Line and text of a problem, with the field as it is called in the file."""
+    written = as_written(location, document.content)
+    return document.line(written) or 1, f"{'.'.join(map(str, written))}: {sentence}"
 
 
 @lru_cache(maxsize=16)

@@ -18,6 +18,7 @@ from hpc_bridge.jobs.units import format_memory, format_walltime
 from hpc_bridge.schedulers.slurm_fields import NO_TYPE
 from hpc_bridge.sites.profile import Partition, SiteProfile
 from hpc_bridge.sites.rules import broken, size
+from hpc_bridge.sites.words import in_word, queue_word
 
 if TYPE_CHECKING:
     from hpc_bridge.sites.site import Site
@@ -54,13 +55,19 @@ def found_problems(
         *_offered(profile, asked),
         *_rules(profile, asked),
     ]
-    names = str(asked.values.get("partition") or "").split(",")
+    names = _named(profile, asked)
     named = [partition for name in names if (partition := profile.partition(name)) is not None]
     if whole and variables.get("partition") is None and profile.default_partition:
         named = [profile.default_partition]
     refusals = [_refusals(partition, profile, asked) for partition in named]
-    # Slurm takes a list of partitions, and the first that can runs the job.
     return problems + (refusals[0] if refusals and all(refusals) else [])
+
+
+def _named(profile: SiteProfile, asked: _Asked) -> list[str]:
+    """Of a list that Slurm takes the first partition that can runs the job; PBS takes one queue."""
+    text = str(asked.values.get("partition") or "")
+    names = [text] if profile.scheduler.type == "pbs" else text.split(",")
+    return [name for name in names if name]
 
 
 def own_groups() -> set[str]:
@@ -140,10 +147,10 @@ def _scheduler(profile: SiteProfile, asked: _Asked) -> Iterable[str]:
 
 def _offered(profile: SiteProfile, asked: _Asked) -> Iterable[str]:
     """Names that the site does not know."""
-    word = _word(profile)
+    word = queue_word(profile.scheduler.type)
     partitions = [partition.name for partition in profile.partitions]
-    for name in str(asked.values.get("partition") or "").split(","):
-        if name and partitions and name not in partitions:
+    for name in _named(profile, asked):
+        if partitions and name not in partitions:
             yield _unknown(f"there is no {word} {name!r}", name, partitions)
     for field, offers in (("account", profile.accounts), ("qos", profile.qos)):
         value, names = asked.values.get(field), [offer.name for offer in offers]
@@ -162,19 +169,19 @@ def _rules(profile: SiteProfile, asked: _Asked) -> Iterable[str]:
         if (value := asked.values.get(name)) is not None and (
             words := broken(name, rule, value)
         ) is not None:
-            yield f"{name} {words}" + (f" ({rule.description})" if rule.description else "")
+            yield f"{in_word(name, profile.scheduler.type)} {words}" + (
+                f" ({rule.description})" if rule.description else ""
+            )
 
 
 def _refusals(partition: Partition, profile: SiteProfile, asked: _Asked) -> list[str]:
-    found = []
+    found, word = [], queue_word(profile.scheduler.type)
     for check in _CHECKS:
         refusal = check(partition, asked)
         if refusal is not None:
             ways = [refusal.instead, _elsewhere(check, partition, profile, asked, refusal)]
-            instead = ", or ".join(way for way in ways if way) or "no other partition takes it"
-            found.append(
-                f"{_word(profile)} {partition.name!r} {refusal.allows}; {refusal.asked}: {instead}"
-            )
+            instead = ", or ".join(way for way in ways if way) or f"no other {word} takes it"
+            found.append(f"{word} {partition.name!r} {refusal.allows}; {refusal.asked}: {instead}")
     return found
 
 
@@ -187,11 +194,7 @@ def _elsewhere(
     best = [other for other in fitting if all(one(other, asked) is None for one in _CHECKS)]
     others = best or ([] if refusal.instead else fitting)
     names = " or ".join(repr(other.name) for other in others[:4])
-    return f"use {_word(profile)}={names}" if names else None
-
-
-def _word(profile: SiteProfile) -> str:
-    return "queue" if profile.scheduler.type == "pbs" else "partition"
+    return f"use {queue_word(profile.scheduler.type)}={names}" if names else None
 
 
 # The checks of one partition.

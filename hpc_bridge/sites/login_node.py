@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpc_bridge.errors import CommandError
+from hpc_bridge.schedulers import pbs, slurm
 from hpc_bridge.schedulers.base import Answer
-from hpc_bridge.schedulers.slurm import COMMANDS, SlurmScheduler
 from hpc_bridge.sites.surroundings import (
     FOLDERS,
     Folder,
@@ -22,7 +22,9 @@ from hpc_bridge.sites.surroundings import (
 from hpc_bridge.transports.login import LOCAL, Login, transport_to
 
 _SECONDS = 60.0
-_SCHEDULERS = (*dict.fromkeys((*COMMANDS, "scontrol", "sacctmgr", "qstat")),)
+_COMMANDS = {"slurm": slurm.COMMANDS, "pbs": pbs.COMMANDS}
+_SCHEDULERS = (*dict.fromkeys((*slurm.COMMANDS, "scontrol", "sacctmgr", *pbs.COMMANDS)),)
+_LEAKED = (*slurm.SlurmScheduler.leaked_variables, *pbs.PBSScheduler.leaked_variables)
 _RUNTIMES: tuple[Runtime, ...] = ("apptainer", "singularity")
 _PROGRAMS = (*_SCHEDULERS, *_RUNTIMES)
 # sshd's shell for a command is no login shell, but sites set PATH, $SCRATCH and the like for those.
@@ -57,17 +59,20 @@ class LoginNode:
     programs: Mapping[str, str]
     """Paths of those commands of schedulers that are there, by name."""
     only_in_login_shells: Mapping[str, str] = field(default_factory=dict)
-    """Those of Slurm's commands that are not found without their path."""
+    """Those that are not found without their path."""
     path: str | None = None
     """PATH of a login shell; None where commands are found anyhow."""
 
     def ask(self, command: Sequence[str]) -> Answer:
         """Run a command of the scheduler there. Raises CommandError when it cannot be run."""
         argv = [*command] if self.path is None else ["env", f"PATH={self.path}", *command]
-        done = transport_to(self.login).run(
-            argv, timeout=_SECONDS, unset=SlurmScheduler.leaked_variables
-        )
+        done = transport_to(self.login).run(argv, timeout=_SECONDS, unset=_LEAKED)
         return Answer(tuple(command), done.exit_code, done.stdout, done.stderr)
+
+    def commands_of(self, scheduler: str) -> dict[str, str]:
+        """Paths for a profile: of those commands of the scheduler that need one."""
+        hidden = self.only_in_login_shells
+        return {name: hidden[name] for name in _COMMANDS[scheduler] if name in hidden}
 
 
 def this_machine() -> LoginNode:
@@ -105,7 +110,9 @@ def login_node(login: Login) -> LoginNode:
         has_modules=bool(module),
         container_runtime=next((name for name in _RUNTIMES if name in programs), None),
     )
-    hidden = {name: programs[name] for name in COMMANDS if name in programs and name not in plain}
+    hidden = {
+        name: programs[name] for name in _SCHEDULERS if name in programs and name not in plain
+    }
     return LoginNode(login, around, programs, hidden, path)
 
 

@@ -6,131 +6,24 @@ Its descriptions are the reference: the JSON schema for editors and the docs com
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpc_bridge.errors import InvalidJobSpec, SettingsError
-from hpc_bridge.jobs.spec import Count, Directives, Memory, Text, Walltime
+from hpc_bridge.jobs.spec import Count, Memory, Text, Walltime
 from hpc_bridge.jobs.units import format_walltime
-from hpc_bridge.schedulers.base import Commands
-from hpc_bridge.schedulers.local_directives import option_name, option_words
-from hpc_bridge.schedulers.pbs import PBSScheduler
-from hpc_bridge.schedulers.pbs_select import DEFAULT_GPU_RESOURCE
-from hpc_bridge.schedulers.slurm import SlurmScheduler
+from hpc_bridge.schedulers.pbs_select import NOT_IN_PBS
 from hpc_bridge.settings import WebAddress
 from hpc_bridge.sites.rules import Part, Rule, check_rule
-from hpc_bridge.sites.values import ClusterPath, Retention, Texts, Words
+from hpc_bridge.sites.scheduler_part import SchedulerPart
+from hpc_bridge.sites.values import ClusterPath, Retention, Texts
+from hpc_bridge.sites.words import in_our_words, scheduler_in
 from hpc_bridge.transports.login import Master, TransportName
 
 FORMAT = 1
-# A variable such as BASH_ENV, which bash reads first, is enough.
-_EXECUTES = ("container", "export-file")
 NAME_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$"
-
-
-class SchedulerPart(Part):
-    """The batch system and how it wants to be asked."""
-
-    type: Literal["slurm", "pbs", "local"] = Field(
-        description="'slurm', 'pbs', or 'local' for the embedded scheduler of one machine."
-    )
-    version: Text | None = Field(
-        default=None, description="Of the scheduler, for people and for `doctor`: '24.11.5'."
-    )
-    cluster: Text | None = Field(
-        default=None,
-        description="Name of the cluster where one server has several; Slurm is asked with -M.",
-    )
-    commands: dict[str, Words] = Field(
-        default_factory=dict,
-        description=(
-            "Path of a command, or the wrapper to call instead of it, by its name:"
-            " {sbatch: /opt/slurm/bin/sbatch, squeue: [/opt/site/wrap, squeue]}."
-        ),
-    )
-    accounting: bool = Field(
-        default=True, description="Whether ended jobs can be looked up (Slurm: sacct)."
-    )
-    gpu_resource: Text | None = Field(
-        default=None, description="Of PBS: name of the resource that counts GPUs. Empty: 'ngpus'."
-    )
-    account_option: Literal["-A", "-P"] | None = Field(
-        default=None,
-        description="Of PBS: the option that takes the account, '-P' for projects. Empty: '-A'.",
-    )
-    arrays: bool = Field(default=True, description="Whether users may submit job arrays.")
-    poll_interval: float | None = Field(
-        default=None, gt=0, description="Seconds between two status commands of a process."
-    )
-    shortest_poll_interval: float | None = Field(
-        default=None, gt=0, description="No process asks more often, whatever its user sets."
-    )
-    submissions_per_minute: Count | None = Field(
-        default=None, description="No process submits faster."
-    )
-    live_jobs: Count | None = Field(
-        default=None, description="Queued and running jobs that one user may have at a time."
-    )
-    skip_directives: Texts = Field(
-        default=(),
-        description=(
-            "Options left out of every job script, since the site refuses them: ['--mem'], of PBS"
-            " ['-l place']."
-        ),
-    )
-    add_directives: Directives = Field(
-        default_factory=list,
-        description="Options added to every job script: ['--wckey=flows'], of PBS ['-l fs=home'].",
-    )
-
-    @model_validator(mode="after")
-    def _polls_no_faster_than_allowed(self) -> Self:
-        asked, floor = self.poll_interval, self.shortest_poll_interval
-        if asked is not None and floor is not None and asked < floor:
-            raise ValueError(f"poll_interval {asked:g} is below shortest_poll_interval {floor:g}")
-        for option in self.skip_directives:
-            if not option.startswith("-") or "=" in option:
-                raise ValueError(
-                    f"skip_directives: write the option alone, '--mem', not {option!r}"
-                )
-        scheduler = PBSScheduler() if self.type == "pbs" else SlurmScheduler()
-        for field, check in (
-            ("skip_directives", scheduler.check_skipped),
-            ("add_directives", scheduler.check_directives),
-        ):
-            try:
-                check(getattr(self, field))
-            except InvalidJobSpec as error:
-                raise ValueError(str(error).replace("directives", field, 1)) from None
-        if self.type == "pbs":
-            return self
-        for option in (word for line in self.add_directives for word in option_words(line)):
-            if option_name(option) in _EXECUTES:
-                raise ValueError(
-                    f"add_directives: {option!r} lets files decide what jobs execute; use"
-                    " environment.prologue, which users see and accept"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _asks_a_scheduler_that_there_is(self) -> Self:
-        commands = Commands.of(self.commands)
-        try:
-            if self.type == "slurm":
-                SlurmScheduler(commands, cluster=self.cluster)
-            elif self.type == "pbs":
-                PBSScheduler(commands, gpu_resource=self.gpu_resource or DEFAULT_GPU_RESOURCE)
-        except SettingsError as error:
-            raise ValueError(str(error).removeprefix("scheduler.")) from None
-        of_pbs = [name for name in ("gpu_resource", "account_option") if getattr(self, name)]
-        if self.type != "pbs" and of_pbs:
-            raise ValueError(f"{of_pbs[0]}: this is for type 'pbs' only")
-        if self.type == "pbs" and self.cluster is not None:
-            raise ValueError("cluster: this is for Slurm's -M; write a profile for each PBS server")
-        return self
 
 
 class LoginPart(Part):
@@ -313,7 +206,8 @@ class SiteProfile(Part):
     login: LoginPart = LoginPart()
     paths: PathsPart = PathsPart()
     partitions: tuple[Partition, ...] = Field(
-        default=(), description="Partitions to choose from. Empty: not known, any is taken."
+        default=(),
+        description="Partitions of Slurm to choose from. Empty: not known, any is taken.",
     )
     accounts: Offers = Field(
         default=(), description="Accounts to choose from. Empty: not known, any is taken."
@@ -344,6 +238,12 @@ class SiteProfile(Part):
             )
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, data: Any) -> Any:
+        """``queues`` of PBS; that a file has the wrong word is told by whoever reads it."""
+        return in_our_words(data, "pbs") if scheduler_in(data) == "pbs" else data
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems = [
@@ -366,9 +266,22 @@ class SiteProfile(Part):
                 check_rule(name, rule, offered.get(name, ()))
             except ValueError as error:
                 problems.append(str(error))
+        problems += self._not_in_its_scheduler()
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _not_in_its_scheduler(self) -> Iterator[str]:
+        if self.scheduler.type != "pbs":
+            return
+        named = {"qos": self.qos, **self.job_variables}
+        for name, words in NOT_IN_PBS.items():
+            if named.get(name):
+                where = "" if name == "qos" and self.qos else "job_variables."
+                yield f"{where}{name}: {words}"
+        for number, partition in enumerate(self.partitions):
+            if partition.qos:
+                yield f"partitions.{number}.qos: {NOT_IN_PBS['qos']}"
 
     @property
     def default_partition(self) -> Partition | None:

@@ -39,6 +39,7 @@ from hpc_bridge.sites.published import (
 )
 from hpc_bridge.sites.template import site_template
 from hpc_bridge.sites.template_check import with_template_text
+from hpc_bridge.sites.words import in_their_words
 from hpc_bridge.sites.yaml_text import dump
 from hpc_bridge.workers.pools import PoolChange, apply_change, find_pool, pool_change
 
@@ -95,7 +96,7 @@ class Removal:
 def profile_text(profile: SiteProfile) -> str:
     """The profile as YAML, without what is as it is by default, and without comments."""
     content = profile.model_dump(mode="json", exclude_defaults=True)
-    return dump({"format": profile.format, **content})
+    return dump({"format": profile.format, **in_their_words(content, profile.scheduler.type)})
 
 
 async def plan_publishing(

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -15,6 +15,13 @@ from pydantic import BaseModel, ValidationError
 from hpc_bridge.errors import SiteError
 from hpc_bridge.sites.profile import NAME_PATTERN
 from hpc_bridge.sites.rules import in_plain_words
+from hpc_bridge.sites.words import (
+    as_written,
+    in_our_words,
+    in_word,
+    scheduler_in,
+    wrong_words,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -95,19 +102,27 @@ def parsed_document(path: Path, text: str, *, empty: Any = None) -> Document:
 
 
 def validated(
-    document: Document, model: type[_Model], path: Path, *, admins: Collection[str] = ()
+    document: Document,
+    model: type[_Model],
+    path: Path,
+    *,
+    scheduler: str | None = None,
+    admins: Collection[str] = (),
 ) -> _Model:
     """Raises SiteError with all problems in the order of the file, one per line.
 
-    ``admins`` are keys that belong to the admin's part, for a message that says so.
+    ``scheduler`` is that of the site, if the file does not name it; ``admins`` are keys that belong
+    to the admin's part, for a message that says so.
     """
-    problems = list(document.problems)
+    content, problems = document.content, list(document.problems)
+    kind = scheduler or scheduler_in(content)
+    problems += [(document.line(where) or 1, text) for where, text in wrong_words(content, kind)]
     try:
-        made = model.model_validate(document.content)
+        made = model.model_validate(in_our_words(content, kind))
     except ValidationError as error:
         problems += [
             (document.line(location) or 1, text)
-            for location, text in explained(error, model, admins)
+            for location, text in explained(error, model, content, kind, admins)
         ]
         made = None
     if made is None or problems:
@@ -122,20 +137,31 @@ def broken_file(path: Path, problems: list[tuple[int, str]]) -> SiteError:
 
 
 def explained(
-    error: ValidationError, model: type[BaseModel], admins: Collection[str] = ()
+    error: ValidationError,
+    model: type[BaseModel],
+    content: Any,
+    scheduler: str,
+    admins: Collection[str] = (),
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Location and sentence of each problem, the sentence beginning with the field."""
+    """Location and sentence of each problem, the sentence beginning with the field.
+
+    Both in the words of ``content``, which is what the file says of a site with that scheduler.
+    """
     for problem in error.errors(include_url=False):
         location = _plain(problem["loc"])
-        field = ".".join(map(str, location))
-        for line in _sentence(problem, location, model, admins).splitlines():
-            yield location or _location_in(line), f"{field}: {line}" if field else line
+        for line in _sentence(problem, location, model, scheduler, admins).splitlines():
+            inside = location or _location_in(line)
+            written = as_written(inside, content)
+            field = ".".join(map(str, written))
+            said = line if location else line.removeprefix(".".join(map(str, inside)))
+            yield written, f"{field}: {said}" if location else f"{field}{said}"
 
 
 def _sentence(
     problem: ErrorDetails,
     location: tuple[str | int, ...],
     model: type[BaseModel],
+    scheduler: str,
     admins: Collection[str],
 ) -> str:
     kind, given = problem["type"], problem["input"]
@@ -145,7 +171,9 @@ def _sentence(
     if kind == "extra_forbidden" and location[0] in admins:
         return "belongs to the admin's part of the site, which your own part cannot change"
     if kind == "extra_forbidden":
-        return unknown_key(str(location[-1]), _model_at(location[:-1], model).model_fields)
+        known = _model_at(location[:-1], model).model_fields
+        name = in_word(str(location[-1]), scheduler)
+        return unknown_key(name, [in_word(field, scheduler) for field in known])
     if kind == "missing":
         return "is missing"
     if words := in_plain_words(problem):
@@ -161,7 +189,7 @@ def _sentence(
     return f"{problem['msg']}, got {_short(given)}"
 
 
-def unknown_key(name: str, known: Mapping[str, Any]) -> str:
+def unknown_key(name: str, known: Collection[str]) -> str:
     """A sentence about an unknown key with the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
@@ -175,7 +203,8 @@ def _plain(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def _location_in(sentence: str) -> tuple[str | int, ...]:
     match = _FIELD.match(sentence)
-    return tuple(match[1].split(".")) if match else ()
+    parts = match[1].split(".") if match else ()
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def _model_at(location: tuple[str | int, ...], model: type[BaseModel]) -> type[BaseModel]:

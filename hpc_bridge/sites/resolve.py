@@ -14,6 +14,7 @@ from hpc_bridge.sites.acceptance import check_accepted
 from hpc_bridge.sites.files import load_site, load_user_part, only_site, place_of, places
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.template_check import template_file
+from hpc_bridge.sites.words import in_their_words, scheduler_in
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -72,7 +73,8 @@ def as_yaml(profile: str) -> str:
     """A profile in JSON as YAML; kept, because that is slow and asked for with every run."""
     from hpc_bridge.sites.yaml_text import dump
 
-    return dump(json.loads(profile))
+    content = json.loads(profile)
+    return dump(in_their_words(content, scheduler_in(content)))
 
 
 async def _named(

@@ -9,6 +9,20 @@ from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.rules import ELSEWHERE, VARIABLES
 
 _TEXT = {"type": "string"}
+_OF_PBS = {"properties": {"scheduler": {"properties": {"type": {"const": "pbs"}}}}}
+
+
+def _only(word: str, words: str) -> dict[str, Any]:
+    """A schema that refuses the other scheduler's words."""
+    rules = {"propertyNames": {"not": {"const": word}}}
+    return {"properties": {words: False, "job_variables": rules}}
+
+
+_WORDS = {
+    "if": {**_OF_PBS, "required": ["scheduler"]},
+    "then": _only("partition", "partitions"),
+    "else": _only("queue", "queues"),
+}
 
 
 def profile_schema() -> dict[str, Any]:
@@ -25,7 +39,9 @@ def profile_schema() -> dict[str, Any]:
     login["machines"] = _with_text(login["machines"])
     schema["properties"]["retention"]["default"] = "30d"  # pydantic writes ISO 8601
     names = [name for name in VARIABLES if name not in ELSEWHERE]
-    schema["properties"]["job_variables"]["propertyNames"] = {"enum": names}
+    schema["properties"]["job_variables"]["propertyNames"] = {"enum": [*names, "queue"]}
+    schema["properties"] = _with_queues(schema["properties"])
+    schema["allOf"] = [_WORDS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -37,3 +53,17 @@ def schema_text() -> str:
 def _with_text(schema: dict[str, Any]) -> dict[str, Any]:
     about = {name: schema.pop(name) for name in ("title", "description")}
     return {**about, "anyOf": [_TEXT, schema]}
+
+
+def _with_queues(properties: dict[str, Any]) -> dict[str, Any]:
+    """``queues`` after ``partitions``, with the same fields."""
+    queues = {
+        "description": "Queues of PBS to choose from, with the fields of partitions.",
+        "$ref": "#/properties/partitions",
+    }
+    found: dict[str, Any] = {}
+    for name, field in properties.items():
+        found[name] = field
+        if name == "partitions":
+            found["queues"] = queues
+    return found

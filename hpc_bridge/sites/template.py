@@ -179,6 +179,8 @@ def _gpus(name: str, profile: SiteProfile) -> list[Schema] | None:
     texts = [f"{kind}:{count}" if kind else f"{count}" for kind in ranges for count in ranges[kind]]
     if None in most.values() or not 0 < len(texts) <= _LONGEST_MENU:
         any_type = f"(?:{_one_of(types)}:)?" if types else r"(?:[A-Za-z][\w.-]*:)?"
+        if profile.scheduler.type == "pbs":
+            any_type = ""
         text: Schema = {"type": "string", "pattern": rf"^\s*{any_type}0*[1-9]\d*\s*$"}
     else:
         text = _menu(texts)
@@ -203,6 +205,8 @@ def _gpu_counts(name: str, profile: SiteProfile) -> dict[str, int | None] | None
         for kind, count in {"": sum(of_each.values()), **of_each}.items():
             if count:
                 counts.setdefault(kind, []).append(None if nodes is None else nodes * count)
+    if profile.scheduler.type == "pbs":  # which takes a number without a type
+        counts = {"": counts[""]} if counts else {}
     return {kind: _most(found) for kind, found in counts.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hpc_bridge.jobs.spec import Text
+from hpc_bridge.schedulers.pbs_select import NOT_IN_PBS
 from hpc_bridge.settings import WebAddress
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.rules import Part, Rule, broken
@@ -32,7 +33,9 @@ class UserPart(Part):
         default=None, description="'reuse' or 'manage', instead of the profile's; of openssh."
     )
     account: Text | None = Field(default=None, description="Account that jobs are charged to.")
-    partition: Text | None = Field(default=None, description="Partition of jobs that name none.")
+    partition: Text | None = Field(
+        default=None, description="Partition (of PBS: 'queue') of jobs that name none."
+    )
     qos: Text | None = Field(default=None, description="QOS of jobs that name none.")
     api_url: Annotated[Text, WebAddress] | None = Field(
         default=None, description="Address of the Prefect server as nodes see it."
@@ -55,6 +58,9 @@ def not_offered(part: UserPart, profile: SiteProfile) -> Iterator[tuple[str, str
     for name, names in offered.items():
         value = getattr(part, name)
         if value is None:
+            continue
+        if profile.scheduler.type == "pbs" and name in NOT_IN_PBS:
+            yield name, NOT_IN_PBS[name]
             continue
         rule = profile.job_variables.get(name, Rule())
         if names and value not in names:

@@ -7,6 +7,7 @@ import signal
 from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
+from hpc_bridge.sites.words import queue_word
 from hpc_bridge.storage.cluster_files import HERE, ClusterFiles
 
 EXPLAINED = "Job "
@@ -19,7 +20,7 @@ _ADVICE = {
     ),
     JobState.OUT_OF_MEMORY: "Ask for more memory.",
     JobState.NODE_FAIL: "Submit again; ask the site if it happens often.",
-    JobState.PREEMPTED: "Use a partition that is not preempted, or allow requeue.",
+    JobState.PREEMPTED: "Use a {queue} that is not preempted, or allow requeue.",
     JobState.BOOT_FAIL: "Submit again; ask the site if it happens often.",
     JobState.DEADLINE: "Give a later deadline, or ask for less walltime.",
     JobState.LOST: "Look at the job's output; submit again if it did not run.",
@@ -32,14 +33,17 @@ def crash_message(
     output: str,
     spec: JobSpec | None,
     usage: JobUsage | None,
+    scheduler: str = "slurm",
 ) -> str:
     """Of a job that ended before, or without, a final state of its flow run."""
+    word = queue_word(scheduler)
     lines = [
         f"{EXPLAINED}{status.job_id} {_ending(status, record)}{_limit(status.state, spec)}.",
         record.message if record else "",
-        asked(spec),
+        f"{status.reason}." if status.reason and _is_only_over(status) else "",
+        asked(spec, word),
         used(usage),
-        _advice(status, record, spec),
+        _advice(status, record, spec).replace("{queue}", word),
         f"Last lines of its output:\n{output}" if output else "It printed nothing.",
     ]
     return "\n".join(line for line in lines if line)
@@ -62,7 +66,7 @@ def cancel_message(
     waited = cancelled and record is None and not _has_started(status)
     when = " before it started" if waited else ""
     if not cancelled and status.scheduler_state:
-        when = f" and ended as {status.scheduler_state}"
+        when = f" and ended as {_word(status)}"
     lines = [
         f"Job {status.job_id} was cancelled{who}{when}.",
         "" if waited or (ours and usage is None) else used(usage),
@@ -89,12 +93,21 @@ def _ending(status: JobStatus, record: ExitRecord | None) -> str:
     code = record.exit_code if record is not None else own
     number = record.signal if record is not None and record.signal else status.signal
     if number and status.state is not JobState.OUT_OF_MEMORY:  # where Slurm says signal 125
-        word = status.scheduler_state or "gone from the queue"
+        word = _word(status) or "gone from the queue"
         return f"died of signal {_signal(number)}{where} ({word})"
     if status.state is JobState.COMPLETED:
         return f"ended{where} without a final state of its flow run"
-    ended = f"ended as {status.scheduler_state}" if status.scheduler_state else "ended"
+    ended = f"ended as {_word(status)}" if status.scheduler_state else "ended"
     return f"{ended}{where}" + (f" with exit code {code}" if code is not None else "")
+
+
+def _is_only_over(status: JobStatus) -> bool:
+    """Whether the scheduler's word is PBS's letter for every end; why is its reason then."""
+    return status.scheduler_state in ("F", "X")
+
+
+def _word(status: JobStatus) -> str | None:
+    return status.state.value if _is_only_over(status) else status.scheduler_state
 
 
 def _signal(number: int) -> str:
@@ -122,7 +135,7 @@ def _limit(state: JobState, spec: JobSpec | None) -> str:
     return ""
 
 
-def asked(spec: JobSpec | None) -> str:
+def asked(spec: JobSpec | None, queue: str = "partition") -> str:
     """What the job asked for; nothing when it left all to the site."""
     if spec is None:
         return ""
@@ -136,7 +149,7 @@ def asked(spec: JobSpec | None) -> str:
         spec.cpus_per_task and f"CPUs per task {spec.cpus_per_task}",
         spec.gpus and f"GPUs {spec.gpus}",
         spec.gpus_per_node and f"GPUs per node {spec.gpus_per_node}",
-        spec.partition and f"partition {spec.partition}",
+        spec.partition and f"{queue} {spec.partition}",
     ]
     told = ", ".join(part for part in parts if part)
     return f"It had asked for: {told}." if told else ""
@@ -179,5 +192,7 @@ def _advice(status: JobStatus, record: ExitRecord | None, spec: JobSpec | None) 
                 return f'Ask for more memory, for example {name}="{units.format_memory(2 * size)}".'
     number = record.signal if record is not None and record.signal else status.signal
     if number == signal.SIGKILL and status.state is JobState.FAILED:
-        return "Where Slurm does not say so itself, that is often too little memory; ask for more."
+        return (
+            "That is often too little memory, where the scheduler does not say why; ask for more."
+        )
     return _ADVICE.get(status.state, "")

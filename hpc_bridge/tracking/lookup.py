@@ -18,7 +18,10 @@ from hpc_bridge.storage.cluster_files import HERE, ClusterFiles, Part
 _AT_ONCE = 100
 """Journals that are read by one remote command."""
 
-_JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?P<element>\d+))?")
+_JOB_ID = re.compile(
+    r"(?P<job>\d+)(?:_(?P<element>\d+)|\[(?P<index>\d*)\])?(?P<server>\.[\w.-]+)?", re.ASCII
+)
+"""Slurm's ``123_4``; PBS's ``123.server``, ``123[4].server``, and without the server."""
 _SUBMISSION = re.compile(r"(?P<submission>hb[a-z2-7]{13})(?:_(?P<element>\d+))?")
 
 
@@ -40,15 +43,15 @@ def find_run(
 ) -> tuple[RunDirectory, int]:
     """The run directory and element of a flow run id, submission id, job id or flow run name.
 
-    ``hb..._4`` and ``123_4`` are elements of a job array. The newest submission counts where there
-    are several: ids of jobs come again, and a flow run can have had several jobs. ``named`` asks a
-    server for flow runs by name; nothing else needs one. Raises RunNotFound,
+    ``hb..._4``, ``123_4`` and PBS's ``123[4]`` are elements of a job array. The newest submission
+    counts where there are several: ids of jobs come again, and a flow run can have had several
+    jobs. ``named`` asks a server for flow runs by name; nothing else needs one. Raises RunNotFound,
     and the CommandErrors of a connection.
     """
     if match := _SUBMISSION.fullmatch(text):
         return _by_submission(match["submission"], match["element"], shared, files)
     if match := _JOB_ID.fullmatch(text):
-        return _by_job_id(match["job"], match["element"], shared, files)
+        return _by_job_id(match, shared, files)
     with contextlib.suppress(ValueError):
         return _by_flow_run(UUID(text), shared, files)
     runs = named(text)
@@ -104,13 +107,13 @@ def _by_submission(
     return run, _element(journal, element, submission)
 
 
-def _by_job_id(
-    job: str, element: str | None, shared: Path, files: ClusterFiles
-) -> tuple[RunDirectory, int]:
+def _by_job_id(named: re.Match[str], shared: Path, files: ClusterFiles) -> tuple[RunDirectory, int]:
+    job, server = named["job"], named["server"] or ""
     for run, journal in submissions(shared, files):
-        if journal.get("job_id") == job:
-            return run, _element(journal, element, job)
-    raise RunNotFound(f"no submission in {shared / 'runs'} has the job id {job}")
+        noted = _JOB_ID.fullmatch(str(journal.get("job_id")))
+        if noted and noted["job"] == job and (noted["server"] or "").startswith(server):
+            return run, _element(journal, named["element"] or named["index"] or None, job)
+    raise RunNotFound(f"no submission in {shared / 'runs'} has the job id {job}{server}")
 
 
 def _by_flow_run(flow_run_id: UUID, shared: Path, files: ClusterFiles) -> tuple[RunDirectory, int]:

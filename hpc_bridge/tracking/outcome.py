@@ -52,6 +52,7 @@ async def settle(
     *,
     element: int = 0,
     usage: JobUsage | None = None,
+    scheduler: str = "slurm",
 ) -> State[Any] | None:
     """Give the flow run of a job that is over its final state, unless it has its own.
 
@@ -69,7 +70,8 @@ async def settle(
         if _stands(flow_run) or _has_moved_on(flow_run, run, record, status):
             break
         final = await asyncio.to_thread(
-            final_state, status, record, output, spec, flow_run.state, usage, run.files
+            final_state,
+            *(status, record, output, spec, flow_run.state, usage, run.files, scheduler),
         )
         # Nobody but a settler like this one explains a crash, and the server cannot compare.
         explains = flow_run.state is not None and flow_run.state.is_crashed()
@@ -182,6 +184,7 @@ def final_state(
     before: State[Any] | None = None,
     usage: JobUsage | None = None,
     files: ClusterFiles = HERE,
+    scheduler: str = "slurm",
 ) -> State[Any]:
     """The state that the two records call for; looks up account names, which may block.
 
@@ -198,4 +201,5 @@ def final_state(
     # A job that left a record of its end is not lost, whatever the scheduler has forgotten.
     known = _NAMES.get(status.state, "JobFailed")
     name = (record.cause or known.replace("Lost", "JobFailed")) if record else known
-    return Crashed(name=name, message=crash_message(status, record, output, spec, usage))
+    message = crash_message(status, record, output, spec, usage, scheduler)
+    return Crashed(name=name, message=message)

@@ -187,7 +187,7 @@ class Tracker:
             await self.waiting.tell(status, watched.latest_at)
         if status is not None:
             self._on_first_news()
-            if status.state.is_waiting and self._looked:
+            if status.state.is_waiting and watched.absent_since is None and self._looked:
                 return  # its files say nothing new
             self._looked = True
         job = self.job
@@ -199,6 +199,9 @@ class Tracker:
         if traces.is_over and not self._over:  # the job has said so: the scheduler knows by now
             self.job.connection.watcher.hurry()
         self._over = traces.is_over
+        unstarted = traces.attempt is None and self._cancelling_since is not None
+        if (traces.is_over or unstarted) and not job.connection.cluster.has_accounting:
+            job.connection.watcher.conclude(watched)
 
     # while it is being cancelled
 
@@ -275,10 +278,13 @@ class Tracker:
             self.job.spec,
             element=self.job.element,
             usage=usage,
+            scheduler=self.job.scheduler,
         )
 
     async def _usage(self, status: JobStatus, pauses: tuple[float, ...]) -> JobUsage | None:
         """What the scheduler has recorded; None while it has not."""
+        if not self.job.connection.cluster.has_accounting:
+            return None
         for pause in pauses:
             await asyncio.sleep(pause)
             try:

@@ -136,7 +136,8 @@ class Waiting:
 
 def queued(job: TrackedJob, explained: str = "") -> State[Any]:
     """``Queued``, with what the scheduler says about the wait."""
-    lines = [f"{job.scheduler.capitalize()} job {job.job_id} is in the queue.", explained]
+    scheduler = "PBS" if job.scheduler == "pbs" else job.scheduler.capitalize()
+    lines = [f"{scheduler} job {job.job_id} is in the queue.", explained]
     return Pending(name="Queued", message=" ".join(line for line in lines if line))
 
 

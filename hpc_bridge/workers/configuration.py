@@ -273,7 +273,7 @@ class BatchJobConfiguration(BaseJobConfiguration, Resources, RunSettings, _Calle
         raise SettingsError(
             f"no Python on {self.login} is known, and this machine's own is not there: set 'python'"
             f" in your part of the site, {user_part_file(site)}, in HPC_BRIDGE_PYTHON, with"
-            " @slurm(python=...), or environment.python in the site's profile"
+            f" @{self.pool_type}(python=...), or environment.python in the site's profile"
         )
 
     @property
@@ -317,7 +317,8 @@ def _without_site(scheduler: SchedulerName) -> Login:
         return LOCAL
     raise SettingsError(
         f"the setting transport says {transport}, but to which login host is said by a site only:"
-        " name one with HPC_BRIDGE_SITE or @slurm(site=...); 'hpc-bridge site list' shows them"
+        f" name one with HPC_BRIDGE_SITE or @{pool_type(scheduler)}(site=...); 'hpc-bridge site"
+        " list' shows them"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate, WorkPoolCreate
@@ -238,13 +239,22 @@ def test_it_is_asked_first(
     assert pool_exists(name) is published
 
 
-def test_a_site_of_a_scheduler_without_a_worker_has_no_pool(
+def test_a_site_with_pbs_has_a_pool_of_that_type_and_queues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publish(tmp_path, "of-pbs", scheduler={"type": "pbs"})
-    assert "no worker for pbs" in capsys.readouterr().out
-    assert raw("of-pbs").data["name"] == "of-pbs"
-    assert not pool_exists("of-pbs")
+    content = {"name": "of-pbs", "scheduler": {"type": "pbs"}, "queues": [CPU, GPU]}
+    file = tmp_path / "of-pbs.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert publish_profile(file, yes=True) == 0
+    assert "+queues:" in capsys.readouterr().out
+    assert pool("of-pbs").type == "pbs"
+    assert choices("of-pbs", "partition") == ["cpu", "gpu"]
+    export_profile("of-pbs")
+    exported = capsys.readouterr().out
+    assert set(yaml.safe_load(exported)) == {"format", *content}
+    file.write_text(exported)
+    assert publish_profile(file, yes=True) == 0
+    assert "nothing to change" in capsys.readouterr().out
 
 
 def test_a_pool_of_another_type_is_left_alone(tmp_path: Path) -> None:

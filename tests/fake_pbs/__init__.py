@@ -218,3 +218,5 @@ class FakePBS:
                 with suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
             processes = [p for session in sessions for p in of_session(session)]
+        # What comes next may ask whether the job still has its process.
+        until(lambda: birth(process) is None, 5, f"the process of {job} is gone")

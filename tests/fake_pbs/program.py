@@ -34,6 +34,9 @@ def main() -> int:
     with open(f"{folder}/calls.log", "a") as file:
         file.write(json.dumps([round(time.time(), 3), program, *words]) + "\n")
     _wait(store, program)
+    if words == ["--version"]:
+        print(f"pbs_version = {store.config['version']}")
+        return 0
     module, function = PROGRAMS[program]
     return getattr(importlib.import_module(module), function)(store, words)
 

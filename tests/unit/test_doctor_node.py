@@ -12,6 +12,7 @@ from hpc_bridge.doctor.node import (
     Known,
     There,
     Versions,
+    Words,
     judge_address,
     judge_containers,
     judge_environment,
@@ -37,6 +38,9 @@ def answers(**known: Any) -> Answers:
     return Answers(job_id="7", **known)
 
 
+SLURMS = Words("--partition", "squeue --me, and sacct -j 7")
+
+
 def waiting(clears: Clears) -> Answers:
     reason = QueueReason("Word", "It waits for this.", clears)
     return answers(status=job(JobState.PENDING), reason=reason, waited=120.0)
@@ -56,13 +60,20 @@ def waiting(clears: Clears) -> Answers:
     ],
 )
 def test_the_start(given: Answers, status: Status, blocks: bool, advice: str) -> None:
-    verdict = judge_start(given, ["cpu", "gpu"])
+    verdict = judge_start(given, ["cpu", "gpu"], SLURMS)
     assert (verdict.status, verdict.blocks) == (status, blocks)
     assert advice in verdict.advice
 
 
 def test_why_it_waits_is_told_in_words() -> None:
-    assert "It waits for this." in judge_start(waiting(Clears.BY_ITSELF), []).message
+    assert "It waits for this." in judge_start(waiting(Clears.BY_ITSELF), [], SLURMS).message
+
+
+def test_the_advice_is_in_the_words_of_the_scheduler() -> None:
+    words = Words("--queue", "qstat -x -f 7.pbs")
+    assert "qstat -x -f 7.pbs" in judge_start(answers(), [], words).advice
+    never = judge_start(waiting(Clears.NEVER), ["workq", "gpuq"], words)
+    assert never.advice == "choose another with --queue (workq, gpuq)"
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from hpc_bridge.doctor import scheduler
 from hpc_bridge.doctor.findings import Status, Verdict
 from hpc_bridge.doctor.scheduler import (
-    COMMANDS,
-    SlurmCommands,
+    SchedulerCommands,
     check_profile_facts,
-    judge_accounting,
     judge_commands,
-    judge_controller,
     judge_missing,
     judge_profile_facts,
+)
+from hpc_bridge.doctor.slurm import (
+    COMMANDS,
+    SLURM,
+    judge_accounting,
+    judge_controller,
     judge_submission,
 )
 from hpc_bridge.doctor.subject import Subject
@@ -41,6 +44,7 @@ def judged(
         dict.fromkeys(COMMANDS, GOOD) | (changed or {}),
         lambda name: (name,),
         profiled,
+        SLURM,
     )
 
 
@@ -72,15 +76,16 @@ def test_commands(
 HERE, THERE = "here", "on mini"
 
 
-def without_sbatch(where: str, named: str = "sbatch") -> Verdict:
+def without_sbatch(where: str, named: str = "sbatch", *, folders: tuple[str, ...] = ()) -> Verdict:
     subject = SimpleNamespace(
         login=LOCAL if where == HERE else Login("openssh", "mini"),
         here=where,
         where_to_set=lambda field, variable: f"{variable}, or {field} in the profile",
     )
     slurm = SlurmScheduler(Commands.of({"sbatch": [named]}))
-    commands = SlurmCommands(LocalTransport(), slurm, "place")
-    return judge_missing(["sbatch"], commands, cast("Subject", subject))
+    commands = SchedulerCommands(LocalTransport(), slurm, "place")
+    product = replace(SLURM, folders=("/nowhere", *folders))
+    return judge_missing(["sbatch"], commands, cast("Subject", subject), product)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +104,11 @@ def test_a_folder_that_has_the_command_is_named(
     found: str,
     not_found: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "sbatch").touch(mode=0o755)
-    monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere", str(tmp_path)))
-    verdict = without_sbatch(where)
+    verdict = without_sbatch(where, folders=(str(tmp_path),))
     assert (verdict.status, verdict.message) == (Status.RED, message)
     assert found.format(tmp_path) in verdict.advice
-    monkeypatch.setattr(scheduler, "_USUAL_FOLDERS", ("/nowhere",))
     assert not_found in without_sbatch(where).advice
 
 

@@ -44,6 +44,6 @@ def test_the_end(
 ) -> None:
     began = time.monotonic() - 3
     times = (began, began + 1, None if started is None else began + started)
-    verdict = _judge(Future(result), state, "tidy-owl", times)  # type: ignore[arg-type]
+    verdict = _judge(Future(result), state, "tidy-owl", times, "--queue")  # type: ignore[arg-type]
     assert verdict.status is status
     assert words in verdict.message + verdict.advice

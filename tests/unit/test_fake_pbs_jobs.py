@@ -286,6 +286,23 @@ def test_an_array_looks_as_recorded(alone: Day) -> None:
     assert same_words.stderr.decode().replace(number, "41") == expected["stderr"]
 
 
+def test_what_is_ending_or_an_element_that_has_ended_is_not_deleted(alone: Day) -> None:
+    element, running, job = (f"{name}.pbshost" for name in ("10[0]", "10[1]", "15"))
+    (alone.pbs.folder / "sequence").write_text("10")
+    script = '#!/bin/bash\n[ "$PBS_ARRAY_INDEX" = 0 ] || sleep 60\n'
+    alone.pbs.qsub(script, "-J", "0-1")
+    alone.pbs.wait_for(running, "R")
+    alone.pbs.wait_for(element, "X")
+    same(alone.pbs.run("qdel", element), RECORDED["array.qdel_finished_element"])
+    (alone.pbs.folder / "sequence").write_text("15")
+    with alone.pbs.switched("stay-exiting", "5"):
+        alone.pbs.qsub("true\n")
+        alone.pbs.wait_for(job, "E")
+        for name in ("ending.qdel", "ending.qdel_and_unknown"):
+            same(alone.pbs.run(*RECORDED[name]["command"]), RECORDED[name])
+    assert alone.pbs.job(running)["job_state"] == "R"
+
+
 def test_a_deleted_array_looks_as_recorded(alone: Day) -> None:
     array = alone.submit("gone", STUBBORN, "array_qdel.qsub")
     number = array.split("[")[0]

@@ -271,6 +271,15 @@ def test_every_end_tells_what_was_asked_for_and_used(state: JobState) -> None:
     assert message.endswith("Last lines of its output:\nbye")
 
 
+def test_a_partition_is_a_queue_to_pbs() -> None:
+    preempted = job(JobState.PREEMPTED)
+    message = final_state(preempted, None, "", spec(partition="gpuq"), scheduler="pbs").message
+    assert "It had asked for: queue gpuq." in (message or "")
+    assert "Use a queue that is not preempted, or allow requeue." in (message or "")
+    of_slurm = final_state(preempted, None, "", spec(partition="gpu")).message or ""
+    assert "Use a partition that is not preempted" in of_slurm
+
+
 def test_records_that_could_not_be_had_are_not_passed_over() -> None:
     message = final_state(job(JobState.FAILED), None, "", spec()).message or ""
     assert "What it used is not known: the scheduler's records could not be had." in message

@@ -18,6 +18,7 @@ from hpc_bridge.cli.jobs import aligned, job_lines, list_jobs
 from hpc_bridge.errors import ServerUnreachable, UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.journal import RunDirectory, new_submission_id
+from hpc_bridge.schedulers.pbs import PBSScheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from tests.unit.counted_files import CountedFiles
 
@@ -174,3 +175,22 @@ def test_columns_are_aligned_and_no_cell_is_empty(shared: Path) -> None:
     assert head.split()[:4] == ["job_id", "state", "reason", "start"]
     assert {len(row.split()) for row in (head, *rows)} == {len(head.split())}
     assert {row.index("PENDING") for row in rows} == {head.index("state")}
+
+
+def test_elements_of_pbs_are_told_apart(shared: Path) -> None:
+    flow_runs = [uuid4() for _ in range(3)]
+    run = a_run(shared, *flow_runs)
+    jobs = [status(run.submission_id, f"7[{n}].pbs_01", JobState.RUNNING) for n in (2, 0)]
+    lines = job_lines(jobs, shared, PBSScheduler())
+    assert [(line.element, line.flow_run_id) for line in lines] == [
+        *((0, str(flow_runs[0])), (2, str(flow_runs[2]))),
+    ]
+    [whole] = job_lines(
+        [status(run.submission_id, "8.pbs_01", JobState.RUNNING)], shared, PBSScheduler()
+    )
+    assert whole.element == 0  # the number in the server's name is none
+
+
+def test_where_jobs_wait_is_called_as_their_scheduler_does() -> None:
+    assert aligned([], "queue").split()[4] == "queue"
+    assert aligned([]).split()[4] == "partition"

@@ -60,6 +60,16 @@ def test_commands_that_only_login_shells_find_are_told_and_can_be_asked(home: Pa
     assert node.ask(["scontrol", "show", "config"]).stdout == "scontrol show config\n"
 
 
+def test_commands_for_a_profile_are_those_of_its_scheduler(home: Path) -> None:
+    for name in ("qsub", "qstat"):
+        program = home / "slurm" / name
+        program.write_text(f"#!/bin/sh\necho {name} $*\n")
+        program.chmod(0o755)
+    node = login_node(LOGIN)
+    assert set(node.commands_of("slurm")) == {"sbatch", "scontrol"}
+    assert node.commands_of("pbs") == {name: f"{home}/slurm/{name}" for name in ("qsub", "qstat")}
+
+
 def test_commands_that_every_shell_finds_need_no_path(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,23 @@ def test_an_element_is_found_by_each_of_its_names(shared: Path) -> None:
     assert [find_run(name, shared) for name in names] == [(run, 2)] * 3
 
 
+@pytest.mark.parametrize("name", ["7.pbs01", "7", "7.pbs01.example"])
+def test_a_job_of_pbs_is_found_with_and_without_its_server(shared: Path, name: str) -> None:
+    a_run(shared, "8.pbs01.example", at=1.9e9)
+    run = a_run(shared, "7.pbs01.example")
+    assert find_run(name, shared) == (run, 0)
+    with pytest.raises(RunNotFound, match=r"job id 7\.other"):
+        find_run("7.other", shared)
+
+
+@pytest.mark.parametrize("name", ["7[2]", "7[2].pbs", "7_2"])
+def test_an_element_of_pbs_is_found_by_each_of_its_names(shared: Path, name: str) -> None:
+    run = a_run(shared, "7[].pbs", *(uuid4() for _ in range(3)))
+    assert find_run(name, shared) == (run, 2)
+    with pytest.raises(RunNotFound, match="array of 3 flow runs"):
+        find_run("7[]", shared)
+
+
 def test_of_jobs_with_one_id_the_newest_counts(shared: Path) -> None:
     a_run(shared, "7", at=1.7e9)
     newest = a_run(shared, "7", at=1.9e9)

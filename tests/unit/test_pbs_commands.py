@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpc_bridge.errors import CommandNotFound, InvalidJobSpec, SettingsError
+from hpc_bridge.errors import (
+    CommandNotFound,
+    InvalidJobSpec,
+    SchedulerUnavailable,
+    SettingsError,
+)
 from hpc_bridge.jobs import JobId, JobState
 from hpc_bridge.schedulers.base import Answer, Commands
 from hpc_bridge.schedulers.pbs import PBSScheduler
@@ -287,3 +292,9 @@ def test_states_of_a_waiting_job_are_those_that_are_cancelled_while_waiting() ->
     records = "".join(record(f"{n}.server", state=state) for n, state in enumerate(waiting))
     found = PBS.parse_status(Answer(("qstat",), 0, records, ""))
     assert all(status.state in (JobState.PENDING, JobState.HELD) for status in found.values())
+
+
+def test_a_command_that_was_killed_leaves_open_whether_there_is_a_job() -> None:
+    for exit_code in (-9, 137):
+        with pytest.raises(SchedulerUnavailable, match="killed before it answered"):
+            PBS.parse_submit(Answer(("qsub",), exit_code, "", ""))

@@ -42,7 +42,7 @@ def refusal(act: Callable[[], object]) -> str:
 def clusters(site_folders: SiteFolders) -> SiteFolders:
     """One of each kind."""
     site_folders.write(site_folders.system, "slurmy")
-    path = site_folders.write(site_folders.system, "pbsy", "partitions: [{name: gpuq, nodes: 2}]\n")
+    path = site_folders.write(site_folders.system, "pbsy", "queues: [{name: gpuq, nodes: 2}]\n")
     path.write_text(path.read_text().replace("type: slurm", "type: pbs"))
     return site_folders
 

@@ -38,3 +38,9 @@ def test_an_array_is_counted_by_its_elements() -> None:
 def test_a_job_that_runs_again_has_not_ended() -> None:
     usages = PBS.parse_usage(answer("qstat", "rerun.t7.qstat_xf"))
     assert usages[JobId("1197.pbshost")].ended is None
+
+
+def test_a_job_that_never_ran_has_ended_all_the_same() -> None:
+    (usage,) = PBS.parse_usage(answer("qstat", "deleted_while_queued.qstat_xf_json")).values()
+    assert usage.started is None
+    assert usage.ended is not None

@@ -12,11 +12,14 @@ from hpc_bridge.cli import queue as command
 from hpc_bridge.cli.queue import Overview, QueueLine, Share, overview, show_queues
 from hpc_bridge.errors import CommandNotFound
 from hpc_bridge.schedulers.base import Demand, Queue, QueueNode
+from hpc_bridge.schedulers.pbs import COMMANDS
 from hpc_bridge.settings import Settings
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
 from hpc_bridge.sites.user_part import UserPart
 from hpc_bridge.transports.login import Login
+from tests.fake_pbs import FakePBS
+from tests.unit.site_folders import SiteFolders, write
 from tests.unit.slurm_answers import SLURM, answer, each_version
 
 NODE = QueueNode("n1", "mixed", False, 8, 6, {"a100": 4}, {"a100": 1})
@@ -177,6 +180,26 @@ def test_a_pbs_site_is_not_asked_with_slurms_commands(
     monkeypatch.setenv("HPC_BRIDGE_SITES", str(tmp_path))
     with pytest.raises(CommandNotFound, match=r"a command of PBS was not found.*qstat"):
         show_queues(Settings(), "p", as_json=False)
+
+
+def test_queues_of_pbs_are_called_so(
+    site_folders: SiteFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakePBS(tmp_path / "pbs") as pbs:
+        commands = {name: pbs.commands[name] for name in COMMANDS}
+        content = {"name": "p", "scheduler": {"type": "pbs", "commands": commands}}
+        write(site_folders.user / "p.yaml", json.dumps(content))
+        show_queues(Settings(), "p", as_json=False)
+    captured = capsys.readouterr()
+    head, workq, gpuq = captured.out.splitlines()
+    assert (head.split()[0], workq.split()[0], gpuq.split()[0]) == ("queue", "workq*", "gpuq")
+    assert "queues share nodes" in captured.err
+    assert captured.err.rstrip().endswith("8/8 free CPUs, 4/4 GPUs")
+
+
+def test_full_nodes_of_pbs_count_when_jobs_are_hidden() -> None:
+    full = QueueNode("n1", "job-busy", False, 8, 0)
+    assert "only some of the jobs" in overview(queues(a=(full,)), {}, None).notes[0]
 
 
 @each_version

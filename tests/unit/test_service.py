@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc_bridge.cli.service import scrontab_entry, systemd_unit
-from hpc_bridge.errors import InvalidJobSpec
+from hpc_bridge.cli.service import pool_type_of, scrontab_entry, systemd_unit
+from hpc_bridge.errors import InvalidJobSpec, SettingsError
+from hpc_bridge.settings import Settings
+from tests.unit.site_folders import SiteFolders, write
 
 SHARED = Path("/shared/50%")
 ODD = "we\"ird $HOME `id` 50% \\x 'quoted'"
@@ -104,3 +107,32 @@ def test_a_line_break_is_refused(make: object, pool: str, name: str) -> None:
 def test_a_wrong_walltime_is_refused_by_name() -> None:
     with pytest.raises(InvalidJobSpec, match="walltime: '90' is not a walltime"):
         entry(walltime="90")
+
+
+def test_the_type_of_a_pool_is_that_of_its_site_else_of_the_settings(
+    site_folders: SiteFolders,
+) -> None:
+    write(site_folders.user / "p.yaml", "name: p\nscheduler: {type: pbs}\n")
+    site_folders.write(site_folders.user, "s")
+    me = getpass.getuser()
+    assert pool_type_of(f"p-{me}", Settings(scheduler="slurm")) == "pbs"
+    assert pool_type_of(f"s-{me}", Settings(scheduler="pbs")) == "slurm"
+    assert pool_type_of("mine", Settings(scheduler="pbs")) == "pbs"
+    assert pool_type_of("mine", Settings(scheduler="local")) == "slurm"
+
+
+def test_a_worker_of_pbs_has_qsub_on_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qsub").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = systemd_unit("p", None, "pbs")
+    assert "worker start --type pbs --pool" in line(text, "ExecStart=")
+    assert (
+        line(text, "Environment=") == f'Environment="PATH={tmp_path}:/usr/local/bin:/usr/bin:/bin"'
+    )
+
+
+def test_scrontab_is_slurms_alone() -> None:
+    with pytest.raises(SettingsError, match=r"'p' is of PBS, and scrontab is Slurm's.*systemd"):
+        scrontab_entry("p", None, SHARED, partition=None, account=None, walltime="1d", kind="pbs")

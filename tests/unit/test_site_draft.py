@@ -10,10 +10,11 @@ import pytest
 from hpc_bridge.errors import SchedulerUnavailable, UnexpectedOutput
 from hpc_bridge.schedulers.base import Answer
 from hpc_bridge.schedulers.slurm_site import SiteNode, SitePartition
-from hpc_bridge.sites.draft import Draft, draft_slurm, site_name
+from hpc_bridge.sites.draft import Draft, Said, site_name
 from hpc_bridge.sites.draft_text import draft_text
-from hpc_bridge.sites.facts import SlurmFacts, ask_slurm
 from hpc_bridge.sites.profile import SiteProfile
+from hpc_bridge.sites.slurm_draft import draft_slurm
+from hpc_bridge.sites.slurm_facts import SlurmFacts, ask_slurm
 from hpc_bridge.sites.surroundings import Folder, Surroundings
 from hpc_bridge.sites.yaml_text import load
 from tests.unit.slurm_answers import answer, each_version
@@ -39,7 +40,7 @@ def odd(version: str) -> SlurmFacts:
 
 def drafted(facts: SlurmFacts, around: Surroundings = AROUND, **said: str) -> Draft:
     """The draft, of which the YAML has been read back."""
-    draft = draft_slurm(facts, around, **({"name": "mini"} | said))
+    draft = draft_slurm(facts, around, Said(**({"name": "mini"} | said)))
     read = load(draft_text(draft))
     assert not read.problems
     assert SiteProfile.model_validate(read.content) == draft.profile

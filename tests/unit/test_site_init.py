@@ -20,6 +20,7 @@ from hpc_bridge.sites.profile import LoginPart
 from hpc_bridge.sites.surroundings import Folder, Surroundings
 from hpc_bridge.transports.local import LocalTransport
 from hpc_bridge.transports.login import Login
+from tests.unit import pbs_answers
 from tests.unit.slurm_answers import answer
 
 
@@ -177,11 +178,56 @@ def test_without_a_scheduler_it_says_where_to_run(commands: Path) -> None:
         init()
 
 
-def test_a_pbs_cluster_is_told_apart(commands: Path) -> None:
+@pytest.fixture
+def pbs_commands(commands: Path) -> Path:
+    """The same with PBS's commands instead."""
     (commands / "scontrol").unlink()
-    make_command(commands, "qstat", "exit 0")
-    with pytest.raises(SiteError, match="PBS cluster"):
+    (commands / "sacctmgr").unlink()
+    for name in ("qstat_B_f_json", "qstat_Q_f_json"):
+        (commands / name).write_text(pbs_answers.answer("qstat", name).stdout)
+    (commands / "nodes").write_text(pbs_answers.answer("pbsnodes", "pbsnodes_av_json").stdout)
+    folder = commands
+    cases = f"*-B*) cat {folder}/qstat_B_f_json;; *-Q*) cat {folder}/qstat_Q_f_json;;"
+    make_command(commands, "qstat", f'case "$*" in {cases} esac')
+    make_command(commands, "pbsnodes", f"cat {folder}/nodes")
+    return commands
+
+
+@pytest.mark.usefixtures("pbs_commands")
+def test_a_pbs_cluster_is_drafted_from_its_own_answers() -> None:
+    assert "hpc-bridge site validate pbshost.yaml" in init()
+    profile = read_profile(Path("pbshost.yaml"))
+    assert (profile.name, profile.scheduler.type) == ("pbshost", "pbs")
+    assert [one.name for one in profile.partitions] == ["workq"]
+    assert profile.description == "PBS cluster pbshost"
+
+
+@pytest.mark.usefixtures("pbs_commands")
+def test_a_person_at_a_pbs_cluster_is_asked(answers: list[str]) -> None:
+    answers += ["", "", "help@example.org", "/gpfs/{user}"]
+    ask_init()
+    profile = read_profile(Path("pbshost.yaml"))
+    assert (profile.description, profile.contact) == ("PBS cluster pbshost", "help@example.org")
+
+
+def test_slurms_wrappers_in_the_names_of_pbs_are_slurm(commands: Path) -> None:
+    make_command(commands, "qstat", "exit 1")
+    init()
+    assert read_profile(Path("mini.yaml")).scheduler.type == "slurm"
+
+
+def test_a_server_that_is_down_leaves_no_file(pbs_commands: Path) -> None:
+    dead = pbs_answers.answer("qstat", "down.qstat_B").stderr.strip()
+    make_command(pbs_commands, "qstat", f"echo '{dead}' >&2; exit 255")
+    with pytest.raises(SchedulerUnavailable, match="PBS does not answer"):
         init()
+    assert not list(Path.cwd().iterdir())
+
+
+def test_without_pbsnodes_the_nodes_are_not_known(pbs_commands: Path) -> None:
+    (pbs_commands / "pbsnodes").unlink()
+    assert "not known: nodes" in init()
+    assert read_profile(Path("pbshost.yaml")).partitions[0].nodes is None
 
 
 def test_a_controller_that_is_away_leaves_no_file(commands: Path) -> None:
@@ -252,6 +298,17 @@ def test_commands_that_only_login_shells_find_are_named_by_path(
     commands = read_profile(Path("mini.yaml")).scheduler.commands
     assert commands == {"scontrol": ("/opt/slurm/bin/scontrol",)}
     assert "since only login shells find them" in Path("mini.yaml").read_text()
+
+
+@pytest.mark.usefixtures("pbs_commands")
+def test_a_login_host_of_pbs_is_asked_and_its_commands_named_by_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {name: f"/opt/pbs/bin/{name}" for name in ("qstat", "qsub", "pbsnodes")}
+    init_over_ssh(there(monkeypatch, found, found | {"sacct": "/usr/bin/sacct"}))
+    profile = read_profile(Path("pbshost.yaml"))
+    assert profile.scheduler.commands == {name: (path,) for name, path in found.items()}
+    assert (profile.login.host, profile.login.machines) == ("login.hpc.example", ("login3",))
 
 
 @pytest.mark.usefixtures("commands")

@@ -240,9 +240,20 @@ def test_rules_bind_any_variable_and_say_the_sites_words() -> None:
 
 
 def test_a_site_with_pbs_has_queues() -> None:
-    pbs = profile(scheduler={"type": "pbs"})
-    assert problems(pbs, partition="nope")[0].startswith("there is no queue 'nope'")
-    assert problems(pbs, walltime="5d")[0].startswith("queue 'cpu' allows 1 day")
+    queues = [{"name": "cpu", "walltime": "1d", "default": True}, {"name": "gpu"}]
+    rules = {"queue": {"choices": ["cpu", "gpu"]}}
+    pbs = SiteProfile.model_validate(
+        {"name": "p", "scheduler": {"type": "pbs"}, "queues": queues, "job_variables": rules}
+    )
+    unknown, by_rule = problems(pbs, partition="nope")
+    assert unknown.startswith("there is no queue 'nope'")
+    assert by_rule.startswith("queue 'nope' is none of cpu, gpu")
+    assert problems(pbs, walltime="5d") == [
+        "queue 'cpu' allows 1 day; you asked for 5 days: use walltime='1d', or use queue='gpu'"
+    ]
+    assert "no other queue takes it" in problems(pbs, partition="cpu", gpus=1)[0]
+    # PBS takes no list of queues.
+    assert problems(pbs, partition="cpu,gpu")[0].startswith("there is no queue 'cpu,gpu'")
 
 
 def test_all_problems_are_one_error_that_names_the_site() -> None:

@@ -10,7 +10,7 @@ from prefect.utilities.schema_tools.validation import validate
 
 from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.template import LARGEST, SMALLEST, site_template
-from hpc_bridge.workers import SlurmWorker
+from hpc_bridge.workers import PBSWorker, SlurmWorker
 
 CPU: dict[str, Any] = {
     "name": "cpu",
@@ -237,3 +237,33 @@ def test_every_default_is_one_that_the_form_takes() -> None:
             if "default" in field and not taken(form, name, field["default"])
         }
         assert wrong == {}, file
+
+
+def pbs_fields(**profile: Any) -> dict[str, Any]:
+    made = SiteProfile.model_validate({"name": "p", "scheduler": {"type": "pbs"}, **profile})
+    form = site_template(made, PBSWorker.get_default_base_job_template())
+    found: dict[str, Any] = form["variables"]["properties"]
+    return found
+
+
+def test_a_site_with_pbs_offers_queues_and_plain_numbers_of_gpus() -> None:
+    form = pbs_fields(queues=[CPU, {**GPU, "gpus_per_node": {"a100": 4}}])
+    assert form["partition"]["title"] == "Queue"
+    assert taken(form, "partition", "gpu")
+    assert not taken(form, "partition", "cpu,gpu")  # Slurm alone takes a list
+    for value, is_right in ((4, True), ("4", True), (5, False), ("a100:2", False)):
+        assert taken(form, "gpus_per_node", value) is is_right, value
+    assert not {"qos", "exclude"} & set(form)
+
+
+def test_no_type_of_gpu_is_taken_where_pbs_has_not_said_which_there_are() -> None:
+    form = pbs_fields(job_variables={"gpus": {"maximum": 200}})
+    assert taken(form, "gpus", "150")
+    assert not taken(form, "gpus", "a100:2")
+
+
+def test_rules_for_the_queue_are_on_the_form() -> None:
+    rules = {"queue": {"default": "gpu", "description": "Ask us."}}
+    field = pbs_fields(queues=[CPU, GPU], job_variables=rules)["partition"]
+    assert field["default"] == "gpu"
+    assert field["description"].startswith("Ask us.")

@@ -27,6 +27,7 @@ def status(state: JobState, reason: str | None = None) -> JobStatus:
 PENDING = status(JobState.PENDING)
 PRIORITY = status(JobState.PENDING, "Priority")
 RUNNING = status(JobState.RUNNING)
+KEEPS_RECORDS = SimpleNamespace(has_accounting=True)
 
 
 class Watched:
@@ -102,7 +103,7 @@ def test_records_that_hang_do_not_keep_an_end_from_being_told(
         return True
 
     async def finish() -> None:
-        tracker = tracker_of(tmp_path, None, usage=hang)
+        tracker = tracker_of(tmp_path, SimpleNamespace(cluster=KEEPS_RECORDS), usage=hang)
         monkeypatch.setattr(tracker, "_settle", settle)
         monkeypatch.setattr(tracker, "_note", nothing)
         monkeypatch.setattr(tracker._relay, "relay", nothing)
@@ -156,7 +157,7 @@ def test_a_job_that_the_queue_does_not_have_is_not_cancelled_by_an_id_that_anoth
     async def look() -> None:
         watched: Any = Watched(PRIORITY)
         watched.absent_since = datetime.now(UTC) if is_absent else None
-        tracker = tracker_of(tmp_path, SimpleNamespace(watcher=watched))
+        tracker = tracker_of(tmp_path, SimpleNamespace(watcher=watched, cluster=KEEPS_RECORDS))
         tracker._keeper = SimpleNamespace(  # type: ignore[assignment]
             cancel_job=cancel_job, reader=Reader()
         )
@@ -165,3 +166,33 @@ def test_a_job_that_the_queue_does_not_have_is_not_cancelled_by_an_id_that_anoth
 
     asyncio.run(look())
     assert cancelled == ([] if is_absent else [True])
+
+
+@pytest.mark.parametrize("keeps_records", [True, False])
+@pytest.mark.parametrize("how", ["left a record", "cancelled unstarted", "started"])
+def test_without_other_records_a_job_is_over_by_its_own_or_when_it_is_cancelled_unstarted(
+    tmp_path: Path, how: str, keeps_records: bool
+) -> None:
+    concluded: list[object] = []
+
+    async def nothing(*_: object, **__: object) -> None:
+        pass
+
+    async def look() -> None:
+        watched: Any = Watched(PRIORITY)
+        watched.absent_since = datetime.now(UTC)
+        watched.latest_at, watched.conclude = None, concluded.append
+        cluster = SimpleNamespace(has_accounting=keeps_records)
+        tracker = tracker_of(tmp_path, SimpleNamespace(watcher=watched, cluster=cluster))
+        tracker._relay = SimpleNamespace(relay=nothing)  # type: ignore[assignment]
+        if how == "cancelled unstarted":
+            tracker.cancel()
+        else:
+            attempt = tracker.job.run.element(0) / "0"
+            attempt.mkdir(parents=True)
+            if how == "left a record":
+                (attempt / "exit.json").write_text("{}")
+        await tracker._look(watched)
+
+    asyncio.run(look())
+    assert bool(concluded) == (how != "started" and not keeps_records)

@@ -46,6 +46,21 @@ def test_only_those_who_left_are_looked_up(site: Site) -> None:
     assert [jobs for jobs, _ in site.looked_up] == [{"1"}]
 
 
+def test_a_job_whose_own_record_tells_its_end_is_over_once_it_has_left_the_queue(
+    site: Site,
+) -> None:
+    watched = site.watch(1)
+    site.queue = [job(1)]
+    site.poll()
+    site.watcher.conclude(watched)
+    assert not watched.done.done()
+    site.queue = []
+    site.poll()
+    site.watcher.conclude(watched)
+    assert watched.done.result(0).state is JobState.LOST
+    assert watched.done.result(0).reason == "not in the queue"
+
+
 def test_a_job_that_nobody_knows_is_lost_after_the_grace_and_not_before(site: Site) -> None:
     watched = site.watch(1)
     site.poll()

@@ -7,7 +7,15 @@ import os
 from collections.abc import Callable
 
 from . import users
-from .ids import BAD_STATE, FINISHED, NOT_RERUNNABLE, UNAUTHORIZED, UNKNOWN, named
+from .ids import (
+    BAD_STATE,
+    FINISHED,
+    FINISHED_ELEMENT,
+    NOT_RERUNNABLE,
+    UNAUTHORIZED,
+    UNKNOWN,
+    named,
+)
 from .lives import delete, release, requeue, schedule, update_array
 from .processes import birth
 from .runner import launch
@@ -40,7 +48,9 @@ def _job(store: Store, job: str, is_manager_only: bool = False) -> dict:
     is_own = record["attributes"]["Job_Owner"].split("@")[0] == users.name()
     if not users.is_manager() and (is_manager_only or not is_own):
         raise Wrong(UNAUTHORIZED, f"Unauthorized Request  {job}")
-    if record["attributes"]["job_state"] in "FX":
+    if record["attributes"]["job_state"] == "X":
+        raise Wrong(FINISHED_ELEMENT, f"Request invalid for finished array subjob {job}")
+    if record["attributes"]["job_state"] == "F":
         raise Wrong(FINISHED, f"Job has finished {job}")
     return record
 
@@ -86,8 +96,11 @@ def qdel(store: Store, words: list[str]) -> int:
         if "-x" in given and record is not None and is_past:
             store.forget(record)
             return
-        by = f"{users.name()}@{store.server}"
-        delete(store, _job(store, job), by, given.get("-W") == "force")
+        by, is_forced = f"{users.name()}@{store.server}", given.get("-W") == "force"
+        record = _job(store, job)
+        if record["attributes"]["job_state"] == "E" and not is_forced:
+            raise Wrong(BAD_STATE, f"Request invalid for state of job {job}")
+        delete(store, record, by, is_forced)
 
     return _each(store, "qdel", names, act)
 

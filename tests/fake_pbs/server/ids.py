@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .store import Store
 
 FINISHED, UNKNOWN, UNAUTHORIZED, BAD_STATE, NOT_RERUNNABLE = 35, 153, 159, 168, 190
+FINISHED_ELEMENT = 55
 
 
 @dataclass

@@ -168,6 +168,8 @@ def placed(chunks: list[Chunk], nodes: list[Node], place: str) -> list[dict] | N
                     continue
                 if "scatter" in place and node.host in used_hosts:
                     continue
+                if chunk.resources.get("host", node.host) != node.host:
+                    continue
                 if all(free[node.name][r] >= amount for r, amount in needs.items()):
                     break
             else:

@@ -190,6 +190,9 @@ class Query:
                 ("total_jobs", None, str(len(records))),
                 ("state_count", None, _state_count(counts)),
             ]
+            if users_of := said.get("acl_users"):
+                rows.append(("acl_user_enable", None, "True"))
+                rows.append(("acl_users", None, ",".join(users_of)))
             maxima = said.get("resources_max", {})
             rows += [("resources_max", r, str(maxima[r])) for r in sorted(maxima)]
             rows += _assigned(records)
@@ -279,9 +282,6 @@ def _line(job: str, attributes: dict) -> str:
 
 def main(store: Store, words: list[str]) -> int:
     """The program; its exit code."""
-    if words == ["--version"]:
-        users.say(f"pbs_version = {store.config['version']}\n")
-        return 0
     try:
         return Query(store, words).run()
     except getopt.GetoptError as error:

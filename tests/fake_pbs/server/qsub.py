@@ -20,9 +20,6 @@ from .store import Store
 
 def main(store: Store, words: list[str]) -> int:
     """The program; its exit code."""
-    if words == ["--version"]:
-        users.say(f"pbs_version = {store.config['version']}\n")
-        return 0
     asked = Asked()
     try:
         script, name, command = _read(asked, words)
