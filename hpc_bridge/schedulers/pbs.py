@@ -33,7 +33,7 @@ from hpc_bridge.schedulers.pbs_errors import (
     says_that_jobs_are_over,
 )
 from hpc_bridge.schedulers.pbs_fields import element_of, number, parent_of, sequence_number
-from hpc_bridge.schedulers.pbs_jobs import statuses
+from hpc_bridge.schedulers.pbs_jobs import live_statuses, statuses
 from hpc_bridge.schedulers.pbs_queues import demands, queues, server
 from hpc_bridge.schedulers.pbs_reasons import explain
 from hpc_bridge.schedulers.pbs_select import DEFAULT_GPU_RESOURCE
@@ -161,7 +161,7 @@ class PBSScheduler(Scheduler):
         return programs.status(self.command("qselect"), self.command("qstat"), user)
 
     def parse_status(self, answer: Answer) -> dict[JobId, JobStatus]:
-        return statuses(self._jobs(answer))
+        return live_statuses(self._jobs(answer))
 
     def explain_reason(self, status: JobStatus) -> QueueReason | None:
         if status.reason is None or not status.state.is_waiting:

@@ -64,6 +64,12 @@ def parent_of(job_id: str) -> str:
     return f"{match[1]}[]{match[3]}" if match else job_id
 
 
+def is_element(job_id: str) -> bool:
+    """Whether it is the id of one element of a job array."""
+    match = _ELEMENT.fullmatch(job_id)
+    return match is not None and bool(match[2])
+
+
 def element_of(job_id: str, element: int) -> str:
     """``41[].server``, 3 -> ``41[3].server``."""
     match = _ELEMENT.fullmatch(job_id)

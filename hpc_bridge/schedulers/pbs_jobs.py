@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hpc_bridge.errors import UnexpectedOutput
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.pbs_answers import Record
-from hpc_bridge.schedulers.pbs_fields import hosts, moment, number, parent_of
+from hpc_bridge.schedulers.pbs_fields import hosts, is_element, moment, number, parent_of
 
 # qstat(1B), "job state"; of a job that is over the end is read from what it left.
 _LIVE = {
@@ -61,6 +61,8 @@ _ENDED_BY_PBS = {
     -2: (JobState.BOOT_FAIL, "it could not be started"),
     -1: (JobState.BOOT_FAIL, "it could not be started"),
 }
+# Comments of an array that say nothing of an element which waits.
+_OF_THE_ARRAY = re.compile(r"Job Array Began|Subjob (?:finished|failed|terminated)")
 _DELETED_BY = re.compile(r"terminated by (\w[\w.-]*)@")
 _UNDELIVERED = "its output could not be copied to its place; PBS keeps it on the node (undelivered)"
 _TOP_SHELL_KILLED = 256
@@ -73,6 +75,27 @@ class _End:
     exit_code: int | None = None
     signal: int | None = None
     cancelled_by: str | None = None
+
+
+def is_told_by_array(record: Record) -> bool:
+    """Whether a record of an element is its array's: PBS has nothing of the element itself.
+
+    ``status_subjob()`` then gives substate, times, comment and even Exit_status of the array. The
+    element has not run yet, was deleted before it ran, or has ended and there is no history.
+    """
+    return is_element(record.id) and not number(record.get("run_count"))
+
+
+def live_statuses(records: Iterable[Record]) -> dict[JobId, JobStatus]:
+    """As ``statuses``, of the queue: without elements that are over and of which PBS has nothing.
+
+    How they ended is not known from here.
+    """
+    return statuses(
+        record
+        for record in records
+        if record.get("job_state") not in _OVER or not is_told_by_array(record)
+    )
 
 
 def statuses(records: Iterable[Record]) -> dict[JobId, JobStatus]:
@@ -107,7 +130,8 @@ def job_status(record: Record) -> JobStatus:
     over = word in _OVER
     end = _end(record) if over else _End(_live(record), _reason(record))
     waits = end.state.is_waiting
-    started = None if waits else moment(record.get("stime"))
+    has_own = not is_told_by_array(record)
+    started = moment(record.get("stime")) if has_own and not waits else None
     ended = moment(record.get("obittime")) or moment(record.get("history_timestamp"))
     return JobStatus(
         job_id=JobId(record.id),
@@ -121,7 +145,7 @@ def job_status(record: Record) -> JobStatus:
         submitted=moment(record.get("ctime")),
         started=started,
         estimated_start=moment(record.get("estimated.start_time")) if waits else None,
-        ended=ended if over else None,
+        ended=ended if has_own and over else None,
         cancelled_by=end.cancelled_by,
     )
 
@@ -154,10 +178,12 @@ def _reason(record: Record) -> str | None:
     comment = record.get("comment").strip()
     if word == "H" and not comment.lower().startswith("job held"):
         return f"Hold_Types = {record.get('Hold_Types', 'n')}"
-    return comment or None
+    return None if _OF_THE_ARRAY.match(comment) else comment or None
 
 
 def _end(record: Record) -> _End:
+    if is_told_by_array(record):
+        return _End(JobState.CANCELLED, "it was deleted before it started")
     comment = record.get("comment").strip()
     exit_status = number(record.get("Exit_status"))
     if record.get("substate") == _DELETED:

@@ -50,7 +50,8 @@ _MEANINGS: tuple[tuple[str, Clears, str], ...] = (
     (
         r"No available resources on nodes.*|(?:Host|Node|Placement).*too few free resources.*",
         _SELF,
-        "What it asks for is in use by other jobs.",
+        "What it asks for is in use by other jobs, or there are not as many such nodes at all: PBS"
+        " says the same of both.",
     ),
     (
         r".*exclusive.*in use.*|.*sharing.*",

@@ -9,14 +9,15 @@ from hpc_bridge.jobs import JobId
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers.pbs_answers import Record
 from hpc_bridge.schedulers.pbs_fields import mebibytes, moment, number, seconds
+from hpc_bridge.schedulers.pbs_jobs import is_told_by_array
 
 
 def usages(records: Iterable[Record], gpu_resource: str) -> dict[JobId, JobUsage]:
-    """Of every job but arrays as a whole, whose elements have their own."""
+    """Of every job but arrays as a whole, whose elements have their own, and those never run."""
     return {
         JobId(record.id): _usage(record, gpu_resource)
         for record in records
-        if record.get("array") != "True"
+        if record.get("array") != "True" and not is_told_by_array(record)
     }
 
 

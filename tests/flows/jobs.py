@@ -82,6 +82,10 @@ def end(how: str) -> str:
         os._exit(3)
     if how == "memory":
         return str(len(b"\1" * 2**31))
+    if how == "hoard":
+        kept = b"\1" * 800_000_000
+        time.sleep(300)
+        return str(len(kept))
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "segv":

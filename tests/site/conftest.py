@@ -21,6 +21,7 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
+from tests.site.batch import Batch, SlurmBatch
 from tests.site.sshd import (  # noqa: F401  fixtures
     client_of_the_test,
     home,
@@ -42,6 +43,21 @@ class Site:
 
     address: str
     """Of this machine, as the nodes see it."""
+
+    @property
+    def account(self) -> str:
+        """The researcher's login name."""
+        return "researcher"
+
+    @property
+    def batch(self) -> Batch:
+        """The scheduler's own commands."""
+        return SlurmBatch(self)
+
+    @property
+    def search_path(self) -> str:
+        """PATH of whoever works there."""
+        return "/usr/local/bin:/usr/bin:/bin"
 
     @property
     def name(self) -> str:
@@ -97,11 +113,15 @@ class Site:
         """The user's home as this machine sees it."""
         return SITE / "root" / "home" / user
 
+    def path(self, name: str = "") -> str:
+        """A path in the researcher's home, or the home itself, as they see it there."""
+        return f"/home/researcher/{name}".rstrip("/")
+
     def put(self, name: str, text: str, user: str = "researcher") -> Path:
         """Write a file into the user's home."""
         path = self.home(user) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(self.batch.in_own_words(text))
         self.shell(f"chown -R {user}: /home/{user}/{shlex.quote(name.split('/')[0])}", user="root")
         return path
 
@@ -220,7 +240,8 @@ class Worker:
         self.log = site.home() / f"{self.name}.log"
         self._site = site
         site.run("rm", "-f", self.log.name)
-        command = f"{sys.executable} {start} worker start --pool {pool} --type slurm --name {name}"
+        options_of_type = f"--type {site.batch.name} --name {name}"
+        command = f"{sys.executable} {start} worker start --pool {pool} {options_of_type}"
         self._process = site.start(
             *("bash", "-c"),
             f"echo $$ > {self.name}.pid; exec {shlex.join([*shlex.split(command), *options])}"
@@ -265,7 +286,8 @@ class Worker:
 
 
 def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
-    """A deployment of ``counted`` in jobs.py, whose effects are left in a folder."""
+    """A deployment of ``counted`` in jobs.py, whose effects are left in a folder of the home."""
+    directory = str(Path(folder).parent)
     variables = {"memory": "600M", "walltime": "5m", "env": {"HOOK_DIR": folder}}
     with get_client(sync_client=True) as client:
         return client.create_deployment(
@@ -273,11 +295,7 @@ def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
             name=pool,
             entrypoint="jobs.py:counted",
             pull_steps=[
-                {
-                    "prefect.deployments.steps.set_working_directory": {
-                        "directory": "/home/researcher"
-                    }
-                }
+                {"prefect.deployments.steps.set_working_directory": {"directory": directory}}
             ],
             work_pool_name=pool,
             job_variables=variables | options.pop("job_variables", {}),
@@ -329,6 +347,24 @@ def job_of(flow_run_id: UUID, seconds: float = 60) -> str:
     """The scheduler's id of a flow run's job, once there is one."""
     text = until(lambda: read(flow_run_id).infrastructure_pid, seconds, "the run is submitted")
     return str(text).split(":")[1]
+
+
+def processes_of(site: Site, run: UUID) -> list[str]:
+    """Of a flow run, on all nodes."""
+    command = f"grep -lz PREFECT__FLOW_RUN_ID={run} /proc/[0-9]*/environ | cut -d/ -f3"
+    return site.run("bash", "-c", command, user="root").stdout.split()
+
+
+def in_place_of_submit(site: Site, name: str, text: str) -> str:
+    """A script that is called for the command that submits; gives the PATH that leads to it.
+
+    In the text SUBMIT is the real command, and HERE the folder ``name`` in the home.
+    """
+    program, here = site.batch.submit_program, site.path(name)
+    script = f"{name}/{Path(program).name}"
+    site.put(script, "#!/bin/bash\n" + text.replace("SUBMIT", program).replace("HERE", here))
+    site.shell(f"chmod +x {site.path(script)}")
+    return f"{here}:{site.search_path}"
 
 
 @pytest.fixture(scope="session")

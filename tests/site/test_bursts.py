@@ -27,8 +27,9 @@ def element(n: int) -> list:
     return [n, os.environ["PREFECT__FLOW_RUN_ID"], began, time.time()]
 """
 DEPLOY = """
+import os
 from prefect import flow
-source = flow.from_source(source="/home/researcher/bursts", entrypoint="flows.py:element")
+source = flow.from_source(source=os.path.abspath("bursts"), entrypoint="flows.py:element")
 print(source.deploy("burst", print_next_steps=False))
 """
 READ = """
@@ -76,7 +77,7 @@ def results_of(site: Site, runs: list[UUID]) -> list[Any]:
     return results
 
 
-def jobs_of(runs: list[UUID]) -> list[tuple[str, str, str]]:
+def jobs_of(site: Site, runs: list[UUID]) -> list[tuple[str, str, str]]:
     """(array, element, submission) of each run, once all are submitted."""
 
     def noted() -> list[str]:
@@ -85,14 +86,14 @@ def jobs_of(runs: list[UUID]) -> list[tuple[str, str, str]]:
         return [text for text in found if text] if all(found) else []
 
     references = [text.split(":") for text in until(noted, 60, "all runs are submitted")]
-    return [(job.split("_")[0], job.split("_")[1], name) for _, job, name in references]
+    return [(*site.batch.split(job), name) for _, job, name in references]
 
 
 def test_each_element_has_its_own_run_output_and_end(
     site: Site, site_worker: str, deployment: UUID
 ) -> None:
     runs = burst(deployment, site_worker, 5)
-    jobs = jobs_of(runs)
+    jobs = jobs_of(site, runs)
     assert len({array for array, _, _ in jobs}) == 1
     assert sorted(element for _, element, _ in jobs) == list("01234")
     until(lambda: set(states(runs)) == {"Completed"}, 120, "all runs are completed")
@@ -102,8 +103,7 @@ def test_each_element_has_its_own_run_output_and_end(
         folder = f"~/.hpc-bridge/runs/{name}/{element}"
         assert f"this is run {n}" in site.shell(f"cat {folder}/job.out")
         assert '"exit_code": 0' in site.shell(f"cat {folder}/0/exit.json")
-    submissions = f"sacct --noheader -X --name={jobs[0][2]} --format=JobID | cut -d_ -f1 | sort -u"
-    assert site.shell(submissions) == jobs[0][0]
+    assert site.batch.jobs_named([jobs[0][2]]) == [1]
 
 
 def test_a_cancelled_element_leaves_the_others_alone_and_the_throttle_holds(
@@ -111,12 +111,12 @@ def test_a_cancelled_element_leaves_the_others_alone_and_the_throttle_holds(
 ) -> None:
     runs = burst(deployment, site_worker, 3, array_throttle=1)
     by_element = sorted(
-        (element, run) for (_, element, _), run in zip(jobs_of(runs), runs, strict=True)
+        (element, run) for (_, element, _), run in zip(jobs_of(site, runs), runs, strict=True)
     )
-    array = jobs_of(runs)[0][0]
+    array = jobs_of(site, runs)[0][0]
     cancelled = by_element[2][1]
     others = [run for _, run in by_element[:2]]
-    site.shell(f"scancel {array}_2")
+    site.batch.cancel(site.batch.element(array, 2))
     until(lambda: states([cancelled]) == ["Cancelled"], 60, "the element's run is cancelled")
     until(lambda: set(states(others)) == {"Completed"}, 120, "the others are completed")
     first, second = results_of(site, others)

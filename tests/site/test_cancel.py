@@ -1,4 +1,4 @@
-"""Every way to cancel a run, on a real Slurm: one final state, and no job left behind."""
+"""Every way to cancel a run, on a real scheduler: one final state, and no job left behind."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from tests.site.conftest import (
     create_run,
     ends,
     history,
+    in_place_of_submit,
     job_of,
+    processes_of,
     read,
     side_by_side,
 )
 from tests.waiting import until
 
 POOL = "cancelling"
-FOLDER = "/home/researcher/cancelling"
 SOON = 15
 """Seconds that stand for one poll of one second, on a machine that has much else to do."""
 
 
 @pytest.fixture(scope="module")
 def folder(site: Site) -> str:
-    site.shell(f"mkdir -p {FOLDER}")
-    return FOLDER
+    site.shell("mkdir -p cancelling")
+    return site.path("cancelling")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ def worker(site: Site, folder: str) -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def deployment(worker: Worker) -> UUID:
-    return counted_deployment(POOL, FOLDER)
+def deployment(worker: Worker, folder: str) -> UUID:
+    return counted_deployment(POOL, folder)
 
 
 def cancel(flow_run_id: UUID) -> None:
@@ -57,7 +58,7 @@ def cancel(flow_run_id: UUID) -> None:
 
 
 def is_queued(site: Site, job: str) -> bool:
-    return bool(site.run("squeue", "--noheader", f"--jobs={job}").stdout.strip())
+    return site.batch.queued(job) > 0
 
 
 def state(flow_run_id: UUID) -> Any:
@@ -88,8 +89,8 @@ def queued_run_is_cancelled(site: Site, run: UUID) -> None:
 
 
 def test_a_queued_job_leaves_the_queue_at_once(site: Site, deployment: UUID) -> None:
-    held = create_run(deployment, directives=["--hold"])
-    later = create_run(deployment, begin="now+1hour")
+    held = create_run(deployment, **site.batch.held)
+    later = create_run(deployment, **site.batch.later())
     side_by_side(
         lambda: queued_run_is_cancelled(site, held), lambda: queued_run_is_cancelled(site, later)
     )
@@ -98,7 +99,7 @@ def test_a_queued_job_leaves_the_queue_at_once(site: Site, deployment: UUID) -> 
 def test_the_job_of_a_run_that_is_set_cancelled_by_hand_leaves_the_queue(
     site: Site, deployment: UUID
 ) -> None:
-    run = create_run(deployment, directives=["--hold"])
+    run = create_run(deployment, **site.batch.held)
     job = job_of(run)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run, Cancelled(message="by hand"), force=True)
@@ -108,7 +109,7 @@ def test_the_job_of_a_run_that_is_set_cancelled_by_hand_leaves_the_queue(
 
 
 def test_a_run_that_is_being_submitted_can_be_cancelled(site: Site, deployment: UUID) -> None:
-    run = create_run(deployment, directives=["--hold"])
+    run = create_run(deployment, **site.batch.held)
     until(lambda: state(run).is_pending(), SOON, "the worker has taken it")
     cancel(run)
     job = job_of(run)
@@ -119,7 +120,7 @@ def test_a_run_that_is_being_submitted_can_be_cancelled(site: Site, deployment: 
 
 def test_the_script_that_submitted_a_run_cancels_it(site: Site, folder: str) -> None:
     def by_api(how: str, tag: str) -> None:
-        caller = Caller(site, how, tag, folder=folder, directives=["--hold"])
+        caller = Caller(site, how, tag, folder=folder, **site.batch.held)
         try:
             queued_run_is_cancelled(site, caller.flow_run_id)
         finally:
@@ -127,7 +128,7 @@ def test_the_script_that_submitted_a_run_cancels_it(site: Site, folder: str) -> 
             caller.process.communicate(timeout=60)
 
     def by_future() -> None:
-        caller = Caller(site, "cancel", "by-future", folder=folder, directives=["--hold"])
+        caller = Caller(site, "cancel", "by-future", folder=folder, **site.batch.held)
         output, errors = caller.process.communicate(timeout=90)
         assert output == "Cancelled\n", errors
         assert ends(caller.flow_run_id) == ["Cancelled"]
@@ -141,11 +142,11 @@ def test_a_job_that_waits_again_after_a_requeue_is_cancelled(site: Site, deploym
     run = create_run(deployment, 300, requeue=True)
     until_started(site, run)
     job = job_of(run)
-    site.shell(f"scontrol requeue {job}", user="root")
-    until(lambda: state(run).name == "Requeued", 30, "the run waits again")
-    cancel(run)
-    until(lambda: not is_queued(site, job), SOON, "the job leaves the queue")
-    until_over(run)
+    with site.batch.requeued(job):
+        until(lambda: state(run).name == "Requeued", 30, "the run waits again")
+        cancel(run)
+        until(lambda: not is_queued(site, job), SOON, "the job leaves the queue")
+        until_over(run)
     assert ends(run)[-1] == "Cancelled"
 
 
@@ -153,15 +154,14 @@ def test_a_cancelled_flow_has_its_hooks_and_its_children_end(site: Site, deploym
     run = create_run(deployment, 300, "children")
     children = site.home() / "cancelling" / f"{run}.children"
     until(children.exists, 90, "the flow runs")
-    pids = "\\|".join(children.read_text().split())
-    node = site.shell(f"squeue --noheader --jobs={job_of(run)} --format=%N")
+    assert len(processes_of(site, run)) > 2
     cancel(run)
     until_over(run)
     until(lambda: not is_queued(site, job_of(run)), SOON, "the job is over")
     assert ends(run) == ["Cancelled"]
     assert (site.home() / "cancelling" / f"{run}.CANCELLING").read_text() == "ran\n"
-    assert node.startswith("c")
-    assert site.run("pgrep", "-f", "sleep 30[12]", user="root").stdout == "", pids
+    left = processes_of(site, run)
+    assert len(left) <= int(site.batch.leaves_detached), left
 
 
 SHORT_GRACE = """
@@ -204,7 +204,7 @@ def test_a_flow_that_ignores_its_cancellation_is_ended(
     def by_the_worker() -> None:
         pool = "impatient"
         with Worker(site, pool, "impatient", start="short_grace.py"):
-            run = create_run(counted_deployment(pool, FOLDER), 300, "stubborn")
+            run = create_run(counted_deployment(pool, folder), 300, "stubborn")
             until_started(site, run)
             cancel(run)
             until_over(run, seconds=20 + SOON)
@@ -248,13 +248,13 @@ def test_a_cancellation_that_meets_the_end_leaves_one_final_state(
 
 
 def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, folder: str) -> None:
-    caller = Caller(site, "submit", "left", folder=folder, directives=["--hold"])
+    caller = Caller(site, "submit", "left", folder=folder, **site.batch.held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
     caller.process.communicate(timeout=30)
     run = caller.flow_run_id
     cancel(run)
-    site.shell(f"scontrol release {job_of(run)}")
+    site.batch.release(job_of(run))
     until_over(run, seconds=60)
     assert ends(run) == ["Cancelled"]
     assert state(run).message == "Cancelled before the flow started."
@@ -263,13 +263,13 @@ def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, fo
 
 def test_scancel_tells_by_whom(site: Site, deployment: UUID) -> None:
     def cancelled(user: str, *, running: bool) -> None:
-        variables = {} if running else {"begin": "now+1hour"}
+        variables = {} if running else site.batch.later()
         # Of elements that wait together Slurm records one end, by one person.
         run = create_run(deployment, 300, arrays=False, **variables)
         job = job_of(run)
         if running:
             until_started(site, run)
-        site.shell(f"scancel {job}", user=user)
+        site.batch.cancel(job, user=user)
         until(lambda: state(run).is_cancelled(), 30, "the run is cancelled")
         assert f"cancelled at the scheduler by {user}" in state(run).message
         assert ends(run)[-1] == "Cancelled"
@@ -286,14 +286,14 @@ def test_scancel_tells_by_whom(site: Site, deployment: UUID) -> None:
 def test_a_cancelled_element_of_an_array_leaves_the_others_alone(
     site: Site, deployment: UUID
 ) -> None:
-    runs = burst(POOL, deployment, 3, directives=["--hold"])
+    runs = burst(POOL, deployment, 3, **site.batch.held)
     jobs = [job_of(run) for run in runs]
-    array = jobs[0].split("_")[0]
-    assert sorted(jobs) == [f"{array}_{element}" for element in range(3)]
+    array, _ = site.batch.split(jobs[0])
+    assert sorted(jobs) == [site.batch.element(array, index) for index in range(3)]
     queued_run_is_cancelled(site, runs[1])
     assert is_queued(site, jobs[0])
     assert is_queued(site, jobs[2])
-    site.shell(f"scontrol release {array}")
+    site.batch.release(array)
     until_over(runs[0], runs[2], seconds=90)
     assert [ends(run) for run in runs] == [["Completed"], ["Cancelled"], ["Completed"]]
     assert not has_started(site, runs[1])
@@ -318,13 +318,12 @@ def interrupted(site: Site, place: Site, way: str, folder: str, **options: Any) 
 
 def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> None:
     def interrupted_while_submitting(way: str) -> None:
-        site.put("slow/sbatch", '#!/bin/bash\nsleep 3\nexec /usr/bin/sbatch "$@"\n')
-        site.shell("chmod +x ~/slow/sbatch")
+        slow = in_place_of_submit(site, "slow", 'sleep 3\nexec SUBMIT "$@"\n')
         caller = Caller(
             *(site, way, f"interrupted-{way}-early"),
             folder=folder,
-            environment={"PATH": "/home/researcher/slow:/usr/bin:/bin"},
-            directives=["--hold"],
+            environment={"PATH": slow},
+            **site.batch.held,
         )
         run = caller.flow_run_id
         caller.signal("INT")
@@ -338,7 +337,7 @@ def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> Non
         *(partial(interrupted_while_submitting, way) for way in ("call", "async")),
         *(partial(interrupted, site, site, way, folder) for way in ("call", "async")),
         *(
-            partial(interrupted, site, site, way, folder, directives=["--hold"])
+            partial(interrupted, site, site, way, folder, **site.batch.held)
             for way in ("call", "async")
         ),
     )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -51,7 +52,12 @@ PREEMPTABLE = JOB | {"nodelist": "c1", "nodes": 1, "tasks": 3, "warning": "off"}
 LATER = JOB | {"begin": "now+1hour"}
 AGAIN = G1 | {"walltime": "1m", "on_walltime": "resubmit"}
 
-WORKER: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
+Cases = dict[str, tuple[tuple[str, str], dict[str, Any]]]
+"""Of each end: the flow and its argument, and the job variables."""
+Expected = tuple[str, str, str, tuple[str, ...]]
+"""The state's type and name, how the message begins, and what it says besides."""
+
+WORKER: Cases = {
     "node set down": (SLEEP, G1 | {"requeue": False}),
     "warned": (SLEEP, G1 | {"walltime": "1m"}),
     "resubmitted": (RESTART, AGAIN),
@@ -70,7 +76,7 @@ WORKER: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
     "node failed": (SLEEP, C2 | {"requeue": False}),
     "node failed, requeued": (RESTART, C2 | {"requeue": True}),
 }
-CALLER: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
+CALLER: Cases = {
     "exit code": (("jobs.end", "_exit"), G1),
     "out of memory": (("jobs.end", "memory"), G1),
     "not warned": (SLEEP, G1 | {"warning": "off"}),
@@ -82,8 +88,7 @@ CALLER: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
 CASES = [("worker", end) for end in WORKER] + [("caller", end) for end in CALLER]
 WAITING = {"cancelled in the queue", "held", "deadline", "can never start"}
 REQUEUED = {"preempted, requeued", "node failed, requeued"}
-# The state's type and name, how the message begins, and what it says besides.
-EXPECTED: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+EXPECTED: dict[str, Expected] = {
     "exit code": ("CRASHED", "JobFailed", "ended as FAILED on g1 with exit code 3.", ()),
     "killed": ("CRASHED", "JobFailed", "died of signal 9 (SIGKILL) on g1", ("too little memory",)),
     "segmentation fault": ("CRASHED", "JobFailed", "died of signal 11 (SIGSEGV) on g1", ()),
@@ -181,21 +186,18 @@ def _state(run: FlowRun) -> State[Any]:
     return run.state
 
 
-@pytest.fixture(scope="module")
-def runs(site: Site, site_worker: str) -> Iterator[Runs]:
+@contextmanager
+def submitted(site: Site, worker: Cases, caller: Cases) -> Iterator[Runs]:
+    """All runs, by a worker and by a caller who waits for them."""
     for name in ("jobs.py", "restarts.py"):
         site.put(name, (ROOT / "tests/flows" / name).read_text())
     site.put("submit_ends.py", SUBMIT)
-    # Where the id of a job that has failed is not in use: a dependency on it is never met.
-    failed = site.shell("sbatch --parsable --partition=gpu --time=1 --wrap false")
-    until(lambda: site.shell(f"squeue -h -t all -j {failed} -o %T") == "FAILED", 30, "it fails")
-    WORKER["can never start"][1]["dependency"] = f"afterok:{failed}"
     processes: list[subprocess.Popen[Any]] = []
     ids = {}
     try:
         for who, how, cases in (
-            ("worker", "submit_to_work_pool", WORKER),
-            ("caller", "submit", CALLER),
+            ("worker", "submit_to_work_pool", worker),
+            ("caller", "submit", caller),
         ):
             process = site.start(
                 sys.executable, "submit_ends.py", how, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -205,29 +207,40 @@ def runs(site: Site, site_worker: str) -> Iterator[Runs]:
             process.stdin.write(json.dumps(_calls(site, who, cases)).encode())
             process.stdin.close()
         for who, process, cases in zip(
-            ("worker", "caller"), processes, (WORKER, CALLER), strict=True
+            ("worker", "caller"), processes, (worker, caller), strict=True
         ):
             assert process.stdout is not None
             for _ in cases:
                 end, flow_run_id = json.loads(process.stdout.readline())
                 ids[who, end] = UUID(flow_run_id)
         with get_client(sync_client=True) as client:
-            found = Runs(client, ids)
-            bring_to_their_ends(site, found)
-            yield found
+            yield Runs(client, ids)
     finally:
         for process in processes:
             process.terminate()
             process.wait(30)
-        site.run("scancel", "--user=researcher", user="root")
+        site.batch.cancel_all()
+
+
+@pytest.fixture(scope="module")
+def runs(site: Site, site_worker: str) -> Iterator[Runs]:
+    # Where the id of a job that has failed is not in use: a dependency on it is never met.
+    failed = site.shell("sbatch --parsable --partition=gpu --time=1 --wrap false")
+    until(lambda: site.shell(f"squeue -h -t all -j {failed} -o %T") == "FAILED", 30, "it fails")
+    WORKER["can never start"][1]["dependency"] = f"afterok:{failed}"
+    try:
+        with submitted(site, WORKER, CALLER) as found:
+            bring_to_their_ends(site, found)
+            yield found
+    finally:
         run_site_script("node", "start", "c2", *OF_SITE)  # unless it has been
         site.run("scontrol", "update", "nodename=g1", "state=resume", user="root")
 
 
-def _calls(site: Site, who: str, cases: dict[str, Any]) -> dict[str, Any]:
+def _calls(site: Site, who: str, cases: Cases) -> dict[str, Any]:
     calls = {}
     for end, ((flow, how), variables) in cases.items():
-        folder = f"/home/researcher/notes/{who}/{end.replace(' ', '-')}"
+        folder = site.path(f"notes/{who}/{end.replace(' ', '-')}")
         site.shell(f"rm -rf {folder} && mkdir -p {folder}")
         calls[end] = (flow, how, variables | {"env": {"HOOK_DIR": folder}})
     return calls
@@ -258,8 +271,8 @@ def bring_to_their_ends(site: Site, runs: Runs) -> None:
         ("cancelled by its owner", "researcher"),
         ("cancelled in the queue", "researcher"),
     ):
-        site.shell(f"scancel {runs.jobs(end)[0]}", user=user)
-    site.shell(f"scontrol hold {runs.jobs('held')[0]}")
+        site.batch.cancel(runs.jobs(end)[0], user=user)
+    site.batch.hold(runs.jobs("held")[0])
     assert run_site_script("node", "crash", "c2", *OF_SITE).returncode == 0
     site.shell(
         "sbatch --partition=cpu --nodelist=c1 --nodes=1 --ntasks=8 --time=1 --wrap 'sleep 5'"
@@ -271,14 +284,15 @@ def bring_to_their_ends(site: Site, runs: Runs) -> None:
     for end in REQUEUED:  # Slurm would start them two minutes later
         site.run("scontrol", "update", f"jobid={runs.jobs(end)[0]}", "starttime=now", user="root")
     on_g1 = {end for end in every - WAITING - REQUEUED if end != "node set down"}
-    runs.until(on_g1, _is_told, 180, "over")
+    runs.until(on_g1, is_told, 180, "over")
     site.shell("scontrol update nodename=g1 state=down reason=test", user="root")
-    runs.until(set(EXPECTED), _is_told, 60, "over")
+    runs.until(set(EXPECTED), is_told, 60, "over")
     runs.until(REQUEUED, lambda state: state.is_final(), 60, "over")
     until(lambda: all(runs.usage(case) for case in runs.of(EXPECTED)), 60, "their usage is told")
 
 
-def _is_told(state: State[Any]) -> bool:
+def is_told(state: State[Any]) -> bool:
+    """Whether it is the run's last."""
     # What the node said first is completed by what the scheduler knows.
     told = state.is_completed() or (state.message or "").startswith("Job ")
     return state.is_final() and told
@@ -288,7 +302,12 @@ def _is_told(state: State[Any]) -> bool:
 def test_the_end_is_told_with_its_cause_and_what_to_change(
     runs: Runs, case: tuple[str, str]
 ) -> None:
-    kind, name, ending, words = EXPECTED[case[1]]
+    check_end(runs, case, EXPECTED[case[1]], has_run=case[1] not in NO_USE)
+
+
+def check_end(runs: Runs, case: tuple[str, str], expected: Expected, *, has_run: bool) -> None:
+    """The end has its cause, what the job had asked for and used, and what to change."""
+    kind, name, ending, words = expected
     state = runs.states(case)[-1]
     message = state.message or ""
     assert (state.type.value, state.name) == (kind, name), message
@@ -296,7 +315,7 @@ def test_the_end_is_told_with_its_cause_and_what_to_change(
     if kind == "CRASHED":
         assert "\nIt had asked for: walltime" in message
         assert "\nLast lines of its output:\n" in message or message.endswith("printed nothing.")
-    if case[1] not in NO_USE:
+    if has_run:
         assert "\nIt used: walltime 00:" in message
         assert "printed by the flow" in message
     assert [word for word in words if word not in message] == []
@@ -304,16 +323,21 @@ def test_the_end_is_told_with_its_cause_and_what_to_change(
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[1] in EXPECTED], ids=" - ".join)
 def test_the_usage_is_an_artifact_of_the_run(runs: Runs, case: tuple[str, str]) -> None:
+    check_usage(runs, case, has_run=case[1] not in NO_USE)
+
+
+def check_usage(runs: Runs, case: tuple[str, str], *, has_run: bool) -> None:
+    """There is one table of what the job asked for and used, by what is known of it."""
     (usage,) = runs.usage(case)
     assert usage.key == "hpc-job-usage"
     rows = {row.split("|")[1].strip(): row for row in usage.data.splitlines() if "|" in row}
     assert "00:0" in rows["Walltime"]
-    assert "300M" in rows["Memory"]
-    if case[1] in NO_USE:
+    assert "00M" in rows["Memory"]
+    if has_run:
+        assert "did not start" not in rows["Walltime"]
+    else:
         assert "did not start" in rows["Walltime"]
         assert "not recorded by the site" in rows["CPUs"]
-    else:
-        assert "did not start" not in rows["Walltime"]
     assert " 0 %" not in rows["Memory"]
 
 
@@ -332,6 +356,11 @@ def test_a_flow_that_is_warned_leaves_its_logs_and_ends_by_itself(runs: Runs) ->
 
 @pytest.mark.parametrize("end", sorted(REQUEUED))
 def test_a_requeued_job_runs_the_same_flow_run_again(site: Site, runs: Runs, end: str) -> None:
+    check_requeued(site, runs, end)
+
+
+def check_requeued(site: Site, runs: Runs, end: str) -> None:
+    """Started twice, and what was done and kept at the first start was not done again."""
     case = ("worker", end)
     states = runs.states(case)
     names = [state.name for state in states]

@@ -29,12 +29,12 @@ from tests.site.conftest import (
     ends,
     history,
     job_of,
+    processes_of,
     read,
 )
 from tests.waiting import until
 
 POOL = "faults"
-FOLDER = "/home/researcher/faults"
 JOB = {"memory": "300M", "requeue": False}
 
 
@@ -106,15 +106,15 @@ def address(site: Site, gate: Gate) -> str:
 @pytest.fixture(scope="module")
 def worker(site: Site, address: str) -> Iterator[Worker]:
     site.put("jobs.py", (ROOT / "tests/flows/jobs.py").read_text())
-    site.shell(f"rm -rf {FOLDER} && mkdir -p {FOLDER}")
+    site.shell("rm -rf faults && mkdir -p faults")
     with Worker(site, POOL, "faults", PREFECT_API_URL=address) as worker:
         yield worker
-    site.run("scancel", "--user=researcher", user="root")
+    site.batch.cancel_all()
 
 
 @pytest.fixture(scope="module")
-def deployment(worker: Worker) -> UUID:
-    return counted_deployment(POOL, FOLDER, job_variables=JOB)
+def deployment(site: Site, worker: Worker) -> UUID:
+    return counted_deployment(POOL, site.path("faults"), job_variables=JOB)
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def until_in(run: UUID, name: str, seconds: float = 60) -> Any:
 def let_go(site: Site, *runs: UUID) -> None:
     """What is gated goes on to its end."""
     for run in runs:
-        site.shell(f"touch {FOLDER}/{run}.go")
+        site.shell(f"touch faults/{run}.go")
 
 
 def cancel(run: UUID) -> None:
@@ -170,15 +170,21 @@ def cancel(run: UUID) -> None:
 def test_a_controller_that_is_away_loses_and_doubles_nothing(
     site: Site, deployment: UUID, address: str, how: str
 ) -> None:
+    scheduler_is_away(site, deployment, how, trouble("slurmctld", how))
+
+
+def scheduler_is_away(
+    site: Site, deployment: UUID, how: str, away: AbstractContextManager[None]
+) -> None:
     """While jobs wait, run and end, while some are submitted and one is cancelled."""
-    waits, cancelled = (create_run(deployment, begin="now+1hour") for _ in range(2))
+    waits, cancelled = (create_run(deployment, **site.batch.later()) for _ in range(2))
     completes, dies = gated(deployment)
     job_of(waits), job_of(cancelled)
     until_running(completes, dies)
-    with trouble("slurmctld", how):
+    with away:
         cancel(cancelled)
         late = create_run(deployment)
-        refused = Caller(site, "submit", f"refused-{how}", 0, folder=FOLDER, **JOB)
+        refused = Caller(site, "submit", f"refused-{how}", 0, folder=site.path("faults"), **JOB)
         let_go(site, completes, dies)
         until_in(completes, "Completed")
         until(lambda: read(dies).state.is_crashed(), 60, "the node has told the end")
@@ -301,13 +307,10 @@ def replace_an_attempt_behind_a_cut_network(site: Site, deployment: UUID) -> Non
 
 def flows_of(site: Site, run: UUID) -> list[str]:
     """Processes on all nodes that run the flow run."""
-    pattern = f"PREFECT__FLOW_RUN_ID={run}"
-    command = f"grep -lz {pattern} /proc/[0-9]*/environ | cut -d/ -f3"
-    found = site.run("bash", "-c", command, user="root").stdout.split()
     of_flow = "grep -qz hpc_bridge.node.execute /proc/{}/cmdline"
     return [
         pid
-        for pid in found
+        for pid in processes_of(site, run)
         if not site.run("bash", "-c", of_flow.format(pid), user="root").returncode
     ]
 
@@ -319,19 +322,19 @@ def test_ends_while_the_server_is_away_are_told_afterwards(
     site: Site, deployment: UUID, gate: Gate
 ) -> None:
     completes, dies = gated(deployment)
-    cancelled, waits = create_run(deployment, 300), create_run(deployment, begin="now+1hour")
+    cancelled, waits = create_run(deployment, 300), create_run(deployment, **site.batch.later())
     until_running(completes, dies, cancelled)
     # The flow's own first line comes a moment after its state.
     until(lambda: all(has_run(site, run) for run in (completes, dies, cancelled)), 60, "they run")
     job = job_of(waits)
     with gate.shut():
         let_go(site, completes, dies)
-        site.shell(f"scancel {job_of(cancelled)} {job}")
+        site.batch.cancel(job_of(cancelled), job)
         time.sleep(30)  # many polls, in which nothing may be decided
         assert read(waits).state.is_pending()
     # Whoever was refused several times asks again after a minute.
     until_in(completes, "Completed", 120)
     assert "exit code 3" in until_in(dies, "JobFailed", 120).message
-    for run in (cancelled, waits):
-        assert "by researcher" in until_in(run, "Cancelled", 120).message
+    for run, by in ((cancelled, f" by {site.account}"), (waits, site.batch.by_owner)):
+        assert f"at the scheduler{by}" in until_in(run, "Cancelled", 120).message
     assert [has_run(site, run) for run in (completes, dies, cancelled, waits)] == [1, 1, 1, 0]

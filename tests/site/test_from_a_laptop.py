@@ -29,7 +29,6 @@ from tests.site.conftest import (
 from tests.site.laptop import COMMAND, KEY, MARKER, PROFILE, Laptop, laptop_outside
 from tests.site.sshd import KINDS
 from tests.site.test_cancel import (
-    FOLDER,
     cancel,
     interrupted,
     is_queued,
@@ -58,6 +57,7 @@ from tests.site.test_restart import (
 )
 from tests.waiting import until
 
+FOLDER = "/home/researcher/cancelling"
 WAYS = """
 import asyncio, json
 from prefect import flow

@@ -1,4 +1,4 @@
-"""Limits and concurrency slots while jobs wait in the queue, on a real Slurm."""
+"""Limits and concurrency slots while jobs wait in the queue, on a real scheduler."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ from tests.site.conftest import (
 )
 from tests.waiting import until
 
-FOLDER = "/home/researcher/limits"
 GRACE = 60
 """Seconds, the least that Prefect takes: how long a slot is kept without renewal."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(site: Site) -> str:
-    site.shell(f"mkdir -p {FOLDER}")
-    return FOLDER
+    site.shell("mkdir -p limits")
+    return site.path("limits")
 
 
 @contextmanager
@@ -48,8 +47,7 @@ def most_jobs(site: Site, runs: list[UUID]) -> Iterator[Callable[[], int]]:
         while not over.wait(0.5):
             references = [read(run).infrastructure_pid for run in runs]
             jobs = [reference.split(":")[1] for reference in references if reference]
-            listed = site.run("squeue", "--noheader", f"--jobs={','.join(jobs) or 0}", "--array")
-            most = max(most, len(listed.stdout.splitlines()))
+            most = max(most, site.batch.queued(*jobs))
 
     looker = threading.Thread(target=look)
     looker.start()
@@ -67,8 +65,8 @@ def until_completed(runs: list[UUID], seconds: float = 120) -> None:
 def queued_and_running_jobs_count_also_those_of_an_earlier_worker(site: Site) -> None:
     pool = "limited"
     with Worker(site, pool, "limited", "--limit", "2") as worker:
-        deployment = counted_deployment(pool, FOLDER)
-        runs = [create_run(deployment, directives=["--hold"]) for _ in range(2)]
+        deployment = counted_deployment(pool, site.path("limits"))
+        runs = [create_run(deployment, arrays=False, **site.batch.held) for _ in range(2)]
         first = [job_of(run) for run in runs]
         runs += [create_run(deployment, 2, arrays=False) for _ in range(3)]
         worker.kill()
@@ -77,10 +75,10 @@ def queued_and_running_jobs_count_also_those_of_an_earlier_worker(site: Site) ->
         Worker(site, pool, "limited", "--limit", "2") as worker,
     ):
         until(lambda: "limit" in worker.text, 60, "the worker says that it is full")
-        assert [read(run).state.name for run in runs[2:]] == ["Scheduled"] * 3
-        site.shell(f"scontrol release {first[0]}")
+        assert not any(map(is_taken, runs[2:]))
+        site.batch.release(first[0])
         until_completed([runs[0], *runs[2:]])
-        site.shell(f"scontrol release {first[1]}")
+        site.batch.release(first[1])
         until_completed(runs)
         assert most() == 2
 
@@ -90,13 +88,13 @@ def a_deployments_slot_is_kept_while_its_job_waits(site: Site) -> None:
     with Worker(site, pool, "slots", HPC_BRIDGE_POLL_INTERVAL="30"):
         deployment = counted_deployment(
             pool,
-            FOLDER,
+            site.path("limits"),
             concurrency_limit=1,
             concurrency_options=ConcurrencyOptions(
                 collision_strategy="ENQUEUE", grace_period_seconds=GRACE
             ),
         )
-        waits = create_run(deployment, directives=["--hold"])
+        waits = create_run(deployment, **site.batch.held)
         job = job_of(waits)
         until(lambda: read(waits).state.name == "Queued", 30, "it waits")
         queued = time.monotonic()
@@ -105,7 +103,7 @@ def a_deployments_slot_is_kept_while_its_job_waits(site: Site) -> None:
         assert read(waits).state.name == "Queued"
         assert not read(second).state.is_running()
         assert read(second).infrastructure_pid is None
-        site.shell(f"scontrol release {job}")
+        site.batch.release(job)
         until_completed([waits], 60)
 
 
@@ -114,8 +112,8 @@ def a_work_queue_has_one_queued_job_at_a_time(site: Site) -> None:
     with Worker(site, pool, "queues"):
         with get_client(sync_client=True) as client:
             client.create_work_queue("narrow", work_pool_name=pool, concurrency_limit=1)
-        deployment = counted_deployment(pool, FOLDER, work_queue_name="narrow")
-        held = create_run(deployment, directives=["--hold"])
+        deployment = counted_deployment(pool, site.path("limits"), work_queue_name="narrow")
+        held = create_run(deployment, **site.batch.held)
         job = job_of(held)
         others = [create_run(deployment) for _ in range(2)]
         made = datetime.now(UTC)
@@ -127,7 +125,7 @@ def a_work_queue_has_one_queued_job_at_a_time(site: Site) -> None:
 
         until(asked_again, 60, "the worker asks again for runs")
         assert not any(map(is_taken, others))
-        site.shell(f"scontrol release {job}")
+        site.batch.release(job)
         until(lambda: any(map(is_taken, others)), 60, "it is the next one's turn")
         assert not all(map(is_taken, others))
         until_completed([held, *others])

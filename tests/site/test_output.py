@@ -1,4 +1,4 @@
-"""What jobs print comes into their runs' logs once; runs and jobs find each other; real Slurm."""
+"""What jobs print comes into their runs' logs once; runs and jobs find each other."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run(site: Site) -> Iterator[UUID]:
             with Worker(site, POOL, "output-second"):
                 yield run
         finally:
-            site.run("scancel", "--user=researcher", user="root")
+            site.batch.cancel_all()
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def usage(run: UUID) -> list[Any]:
 def test_slurms_own_last_line_comes_too(site: Site, run: UUID) -> None:
     cancelled = submitted(site, 1)
     until(lambda: "line 0" in relayed(cancelled), 90, "it runs")
-    site.shell(f"scancel {job_of(cancelled)}", user="root")
+    site.batch.cancel(job_of(cancelled), user="root")
     until(lambda: usage(cancelled), 60, "its end is told")
     assert sum("CANCELLED AT" in line for line in relayed(cancelled)) == 1
 
@@ -151,8 +151,8 @@ def test_live_jobs_are_listed_with_their_runs(site: Site, run: UUID) -> None:
 def test_a_run_names_its_job(site: Site, run: UUID) -> None:
     flow_run = read(run)
     scheduler, job, submission = flow_run.infrastructure_pid.split(":")
-    assert scheduler == "slurm"
-    assert site.shell(f"squeue --noheader --jobs={job} --format=%j") == submission
+    assert scheduler == site.batch.name
+    assert site.batch.name_of(job) == submission
     assert flow_run.labels["hpc-bridge.job-id"] == job
 
 

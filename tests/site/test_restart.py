@@ -1,11 +1,9 @@
-"""kill -9 at any point, on a real Slurm: every run ends right, by one job, with one effect."""
+"""kill -9 at any point, on a real scheduler: every run ends right, by one job, with one effect."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -23,13 +21,13 @@ from tests.site.conftest import (
     counted_deployment,
     create_run,
     ends,
+    in_place_of_submit,
     job_of,
     read,
     side_by_side,
 )
 from tests.waiting import until
 
-FOLDER = "/home/researcher/restarts"
 COMMAND = str(Path(sys.executable).with_name("hpc-bridge"))
 ADOPTED = 20
 """Seconds for a worker's start-up and one poll, on a machine that has much else to do."""
@@ -37,8 +35,8 @@ ADOPTED = 20
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(site: Site) -> str:
-    site.shell(f"mkdir -p {FOLDER}")
-    return FOLDER
+    site.shell("mkdir -p restarts")
+    return site.path("restarts")
 
 
 def starts(site: Site, run: UUID) -> list[str]:
@@ -48,11 +46,8 @@ def starts(site: Site, run: UUID) -> list[str]:
 
 
 def jobs_named(site: Site, *runs: UUID) -> list[int]:
-    """How many jobs, an array being one, the accounting knows of each run's submission."""
-    text = site.shell("sacct --noheader -X -P --starttime=now-1hour --format=JobID,JobName")
-    jobs = {(line.split("|")[0].split("_")[0], line.split("|")[1]) for line in text.splitlines()}
-    names = [read(run).infrastructure_pid.split(":")[2] for run in runs]
-    return [[name for _, name in jobs].count(wanted) for wanted in names]
+    """How many jobs, an array being one, the scheduler knows of each run's submission."""
+    return site.batch.jobs_named([read(run).infrastructure_pid.split(":")[2] for run in runs])
 
 
 def until_all(runs: list[UUID], name: str, seconds: float = 120) -> None:
@@ -69,39 +64,29 @@ def is_looked_after(site: Site, run: UUID, worker: Worker) -> bool:
     return f"-{worker.pid}-" in newest.read_text()
 
 
-@contextmanager
-def killing_sbatch(site: Site, name: str, before: str, after: str) -> Iterator[str]:
-    """A folder with an sbatch that kills who called it, once, before or after the real one."""
-    site.put(
-        f"{name}/sbatch",
-        "#!/bin/bash\n"
-        f'[ -e ~/{name}/done ] && exec /usr/bin/sbatch "$@"\n'
-        f"touch ~/{name}/done\n"
-        f"{before}\n"
-        '/usr/bin/sbatch "$@"\n'
-        f"{after}\n",
+def killing_submit(site: Site, name: str, before: str, after: str) -> str:
+    """A PATH to a command that kills who submits by it, once, before or after the real one."""
+    site.shell(f"rm -f {name}/done")
+    return in_place_of_submit(
+        site,
+        name,
+        f'[ -e HERE/done ] && exec SUBMIT "$@"\ntouch HERE/done\n{before}\nSUBMIT "$@"\n{after}\n',
     )
-    site.shell(f"chmod +x ~/{name}/sbatch && rm -f ~/{name}/done")
-    yield f"/home/researcher/{name}:/usr/local/bin:/usr/bin:/bin"
 
 
 def killed_around_a_submission(site: Site) -> None:
     pool = "killed-around"
-    with (
-        killing_sbatch(site, "after", "", "kill -9 $PPID") as path,
-        Worker(site, pool, "around", PATH=path) as worker,
-    ):
-        deployment = counted_deployment(pool, FOLDER)
+    after = killing_submit(site, "after", "", "kill -9 $PPID")
+    before = killing_submit(site, "before", "kill -9 $PPID; exit 1", "")
+    with Worker(site, pool, "around", PATH=after) as worker:
+        deployment = counted_deployment(pool, site.path("restarts"))
         taken = create_run(deployment)
-        until(lambda: worker.is_over, 60, "the worker is killed after the real sbatch")
+        until(lambda: worker.is_over, 60, "the worker is killed after the real command")
     assert read(taken).infrastructure_pid is None
-    with (
-        killing_sbatch(site, "before", "kill -9 $PPID; exit 1", "") as path,
-        Worker(site, pool, "around", PATH=path) as worker,
-    ):
+    with Worker(site, pool, "around", PATH=before) as worker:
         until(lambda: is_looked_after(site, taken, worker), ADOPTED, "the job is adopted")
         lost = create_run(deployment)
-        until(lambda: worker.is_over, 60, "the worker is killed before the real sbatch")
+        until(lambda: worker.is_over, 60, "the worker is killed before the real command")
     assert read(lost).infrastructure_pid is None
     with Worker(site, pool, "around"):
         until_all([taken, lost], "Completed")
@@ -113,36 +98,35 @@ def killed_around_a_submission(site: Site) -> None:
 def killed_while_jobs_run_and_wait_and_end(site: Site) -> None:
     pool = "killed"
     with Worker(site, pool, "killed") as worker:
-        deployment = counted_deployment(pool, FOLDER)
-        waits = create_run(deployment, directives=["--hold"])
+        deployment = counted_deployment(pool, site.path("restarts"))
+        waits = create_run(deployment, **site.batch.held)
         runs = create_run(deployment, 25)
         completes = create_run(deployment, 6)
         vanishes = create_run(deployment, 300)
-        leaves = create_run(deployment, begin="now+1hour")
-        cancelled = create_run(deployment, begin="now+2hours")
+        leaves = create_run(deployment, **site.batch.later())
+        cancelled = create_run(deployment, **site.batch.later(2))
         everything = [waits, runs, completes, vanishes, leaves, cancelled]
         jobs = {run: job_of(run) for run in everything}
         running = [runs, completes, vanishes]
         until(lambda: all(starts(site, run) for run in running), 90, "the flows run")
         worker.kill()
     for run in (vanishes, leaves):
-        site.shell(f"scancel {jobs[run]}")
+        site.batch.cancel(jobs[run])
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(cancelled, Cancelling())
-    ended = ",".join(jobs[run] for run in (completes, vanishes, leaves))
-    queue = f"squeue --noheader --jobs={ended}"
-    until(lambda: not site.shell(queue), 60, "three jobs end while nobody looks")
+    ended = [jobs[run] for run in (completes, vanishes, leaves)]
+    until(lambda: not site.batch.queued(*ended), 60, "three jobs end while nobody looks")
     assert not read(leaves).state.is_final()
     assert not read(vanishes).state.is_cancelled()
     with Worker(site, pool, "killed") as worker:
         until(lambda: is_looked_after(site, waits, worker), ADOPTED, "the jobs are adopted")
         until_all([leaves, vanishes, cancelled], "Cancelled", ADOPTED)
-        for run in (leaves, vanishes):
-            assert "cancelled at the scheduler by researcher" in read(run).state.message
+        for run, by in ((leaves, site.batch.by_owner), (vanishes, f" by {site.account}")):
+            assert f"cancelled at the scheduler{by}" in read(run).state.message
         until_all([runs, completes], "Completed")
         assert worker.memory() < 300
         worker.kill("TERM")
-    site.shell(f"scontrol release {jobs[waits]}")
+    site.batch.release(jobs[waits])
     until_all([waits], "Completed")
     told = [ends(run) for run in everything]
     assert told == [["Completed"]] * 3 + [["Crashed", "Cancelled"], ["Cancelled"], ["Cancelled"]]
@@ -161,9 +145,9 @@ def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site
     pool = "shared-by-two"
     with Worker(site, pool, "left") as left, Worker(site, pool, "right") as right:
         workers = [left, right]
-        deployment = counted_deployment(pool, FOLDER)
+        deployment = counted_deployment(pool, site.path("restarts"))
         runs = burst(pool, deployment, 10, arrays=False)
-        held = burst(pool, deployment, 4, directives=["--hold"], arrays=False)
+        held = burst(pool, deployment, 4, arrays=False, **site.batch.held)
 
         def keepers(run: UUID) -> list[Worker]:
             return [worker for worker in workers if is_looked_after(site, run, worker)]
@@ -179,7 +163,7 @@ def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site
             ADOPTED,
             "the other takes over",
         )
-        site.shell(f"scontrol release {','.join(jobs)}")
+        site.batch.release(*jobs)
         until_all(held, "Completed")
         assert survivor.memory() < 300
     everything = [*runs, *held]
@@ -199,12 +183,13 @@ def test_a_second_worker_of_the_same_name_is_refused(site: Site) -> None:
 def left_job_is_told(site: Site, place: Site, shared: str) -> None:
     """By ``reconcile``, where the script was killed that had submitted it."""
     tag = shared.rpartition("/")[2]
-    caller = Caller(place, "submit", tag, folder=FOLDER, directives=["--hold"], shared_dir=shared)
+    folder = site.path("restarts")
+    caller = Caller(place, "submit", tag, folder=folder, shared_dir=shared, **site.batch.held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
     caller.process.communicate(timeout=30)
     run = caller.flow_run_id
-    site.shell(f"scancel {job_of(run)}")
+    site.batch.cancel(job_of(run))
     assert not read(run).state.is_final()
     done = place.run(COMMAND, "reconcile", HPC_BRIDGE_SHARED_DIR=shared)
     assert done.returncode == 0, done.stderr
@@ -215,7 +200,7 @@ def left_job_is_told(site: Site, place: Site, shared: str) -> None:
 
 
 def test_reconcile_tells_what_became_of_a_job_that_nobody_looked_after(site: Site) -> None:
-    left_job_is_told(site, site, "/home/researcher/left-alone")
+    left_job_is_told(site, site, site.path("left-alone"))
 
 
 def as_format_1(folder: Path) -> None:
@@ -230,11 +215,12 @@ def as_format_1(folder: Path) -> None:
     (folder.parents[1] / "live" / folder.name).unlink()
 
 
-def test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone(site: Site) -> None:
-    shared = "/home/researcher/older"
-    caller = Caller(
-        site, "submit", "older", folder=FOLDER, directives=["--hold"], seconds=0, shared_dir=shared
-    )
+def test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone(
+    site: Site, folder: str
+) -> None:
+    shared = site.path("older")
+    held = site.batch.held
+    caller = Caller(site, "submit", "older", 0, folder=folder, shared_dir=shared, **held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
     caller.process.communicate(timeout=30)
@@ -250,7 +236,7 @@ def test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone(site: 
         words = f"{newer} was written by a newer version of hpc-bridge and is left alone"
         until(lambda: words in worker.text, ADOPTED, "the newer one is named")
         until(lambda: list((runs / submission).glob("tracker.*")), ADOPTED, "the older is adopted")
-        site.shell(f"scontrol release {job_of(run)}")
+        site.batch.release(job_of(run))
         until_all([run], "Completed")
         assert worker.text.count(words) == 1
     assert not list((runs / newer).glob("tracker.*"))

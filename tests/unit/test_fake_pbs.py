@@ -120,6 +120,18 @@ def test_a_running_job_that_is_deleted_ends_with_all_its_processes(pbs: FakePBS)
     assert not of_session(session)
 
 
+def test_each_deletion_of_a_job_puts_off_its_kill(tmp_path: Path) -> None:
+    """Seen in OpenPBS: MoM's terminate_job() counts kill_delay anew."""
+    with FakePBS(tmp_path, kill_delay=2.0) as pbs:
+        job = pbs.qsub("#!/bin/bash\ntrap '' TERM\nwhile :; do sleep 0.1; done\n")
+        pbs.wait_for(job, "R")
+        end = time.monotonic() + 3.0
+        while time.monotonic() < end:
+            assert pbs.run("qdel", job).returncode == 0
+            assert pbs.job(job)["job_state"] == "R"
+        assert pbs.wait_for(job, "F")["substate"] == 91
+
+
 def test_a_rerun_job_has_a_second_run_with_the_status_of_the_first(pbs: FakePBS) -> None:
     script = "#!/bin/bash\necho run\nwhile [ ! -e go ]; do sleep 0.05; done\n"
     job = pbs.qsub(script, "-N", "again", "-j", "oe")

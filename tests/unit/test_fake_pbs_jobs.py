@@ -286,6 +286,26 @@ def test_an_array_looks_as_recorded(alone: Day) -> None:
     assert same_words.stderr.decode().replace(number, "41") == expected["stderr"]
 
 
+def test_an_element_that_never_ran_looks_as_recorded(alone: Day) -> None:
+    (alone.pbs.folder / "sequence").write_text("147")  # as wide as the recorded number
+    script = "#!/bin/bash\nwhile [ ! -e go.$PBS_ARRAY_INDEX ]; do sleep 0.05; done\n"
+    with alone.pbs.switched("scheduling-off"):
+        array = alone.submit("part", script + "exit $PBS_ARRAY_INDEX\n", "array_part.qsub")
+        assert alone.ask("qdel", array.replace("[]", "[3]")).returncode == 0
+        for form in ("qstat_tf", "qstat_tf_json"):
+            assert not alone.answers("part", f"array_part.waiting.{form}")
+    running = [array.replace("[]", f"[{index}]") for index in range(3)]
+    for index, stage in enumerate(("begun", "one_over", "one_failed")):
+        alone.pbs.wait_for(running[index], "R")
+        for form in ("qstat_tf", "qstat_tf_json"):
+            assert not alone.answers("part", f"array_part.{stage}.{form}")
+        (alone.pbs.home / f"go.{index}").touch()
+    alone.pbs.wait_for(array, "F")
+    for form in ("qstat_xtf", "qstat_xtf_json"):
+        assert not alone.answers("part", f"array_part.finished.{form}")
+    same(alone.ask("qstat", "-x", "-t", array), RECORDED["array_part.finished.qstat_t"])
+
+
 def test_what_is_ending_or_an_element_that_has_ended_is_not_deleted(alone: Day) -> None:
     element, running, job = (f"{name}.pbshost" for name in ("10[0]", "10[1]", "15"))
     (alone.pbs.folder / "sequence").write_text("10")

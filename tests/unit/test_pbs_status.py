@@ -95,6 +95,7 @@ def test_an_exit_status_that_is_no_number_is_named() -> None:
 @pytest.mark.parametrize(
     ("code", "state"),
     [
+        ("-30", JobState.NODE_FAIL),
         ("-29", JobState.TIMEOUT),
         ("-28", JobState.FAILED),
         ("-26", JobState.OUT_OF_MEMORY),
@@ -155,13 +156,49 @@ def test_an_element_is_over_while_its_array_goes_on() -> None:
     found = PBS.parse_status(
         records(
             {"id": "4[].server", "job_state": "B", "array": "True", "Exit_status": "0"},
-            {"id": "4[0].server", "job_state": "X", "substate": "93", "Exit_status": "3"},
+            {
+                "id": "4[0].server",
+                "job_state": "X",
+                "substate": "93",
+                "Exit_status": "3",
+                "run_count": "1",
+            },
             {"id": "4[1].server", "job_state": "Q"},
         )
     )
     assert job(found, "4[0].server").exit_code == 3
     assert job(found, "4[1].server").state is JobState.PENDING
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("stage", ["waiting", "begun", "one_over", "one_failed"])
+@pytest.mark.parametrize("form", ["qstat_tf", "qstat_tf_json"])
+def test_what_is_said_of_an_array_is_not_said_of_its_elements(stage: str, form: str) -> None:
+    """Element 3 was deleted in the queue; PBS shows it with its array's times and Exit_status."""
+    given = answer("qstat", f"array_part.{stage}.{form}")
+    found = PBS.parse_status(given)
+    indices = {known.value[known.value.index("[") + 1] for known in found}
+    assert indices == {"0", "1", "2"}  # of 3 nothing is known from the queue
+    waiting = [status for status in found.values() if status.state is JobState.PENDING]
+    assert len(waiting) == {"waiting": 3, "begun": 2, "one_over": 1, "one_failed": 0}[stage]
+    assert all(status.reason is None and status.started is None for status in waiting)
+    (deleted,) = (
+        status for known, status in PBS.parse_history(given).items() if "[3]" in known.value
+    )
+    assert deleted.state is JobState.CANCELLED
+    assert (deleted.exit_code, deleted.started, deleted.ended) == (None, None, None)
+
+
+def test_elements_that_ran_and_one_that_never_did_are_told_apart() -> None:
+    given = answer("qstat", "array_part.finished.qstat_xtf_json")
+    ends = [(status.state, status.exit_code) for status in PBS.parse_history(given).values()]
+    assert ends == [
+        (JobState.COMPLETED, 0),
+        (JobState.FAILED, 1),
+        (JobState.FAILED, 2),
+        (JobState.CANCELLED, None),
+    ]
+    assert len(PBS.parse_usage(given)) == 3
 
 
 def test_an_element_is_held_with_its_array() -> None:

@@ -138,7 +138,7 @@ def delete(store: Store, record: dict, by: str, force: bool) -> None:
     """qdel: at once for what waits; what runs is told, and ends when it has ended."""
     if record["indices"]:
         for subjob in store.subjobs(record):
-            if subjob["attributes"]["job_state"] not in "XF":
+            if subjob["attributes"]["job_state"] not in ("XF" if force else "XFE"):
                 delete(store, subjob, by, force)
         parent = store.get(record["id"])
         if parent is not None and parent["attributes"]["job_state"] != "F":
@@ -181,15 +181,21 @@ def update_array(store: Store, parent: str) -> None:
         "Expired": states.count("X"),
     }
     waiting = [s["index"] for s in subjobs if s["attributes"]["job_state"] in "QHW"]
-    has_begun = counts["Queued"] < len(subjobs) and record["attributes"]["job_state"] != "H"
+    ran = [s["attributes"] for s in subjobs if s["attributes"].get("run_count")]
+    has_begun = bool(ran) and record["attributes"]["job_state"] != "H"
     if has_begun and record["attributes"]["job_state"] == "Q" and not record.get("deleted"):
         now = time.time()
         touch(record, job_state="B", substate=70, stime=int(now))
         record["attributes"]["comment"] = f"Job Array Began at {moment(now)}"
     record["attributes"]["array_indices_remaining"] = ranges(waiting)
+    statuses = [s["Exit_status"] for s in ran if s["job_state"] in "EX"]
+    if statuses:
+        record["attributes"]["Exit_status"] = int(any(statuses))
+    if any(s["job_state"] == "X" for s in ran):
+        record["attributes"]["Stageout_status"] = 1
     ended = counts["Expired"] == len(subjobs)
     if ended:
-        counts["Expired"] = 0
+        counts["Expired"] = len(subjobs) - len(ran)
     record["attributes"]["array_state_count"] = " ".join(f"{n}:{c}" for n, c in counts.items())
     store.put(record)
     if ended:
@@ -197,13 +203,11 @@ def update_array(store: Store, parent: str) -> None:
 
 
 def _end_array(store: Store, record: dict, subjobs: list[dict]) -> None:
-    statuses = [s["attributes"].get("Exit_status") for s in subjobs]
-    has_failed = any(status != 0 for status in statuses)
-    how = "terminated" if record.get("deleted") else "failed" if has_failed else "finished"
-    if "stime" in record["attributes"]:
-        finish(store, record, how, Exit_status=int(has_failed), Stageout_status=1)
-    else:
-        finish(store, record, how)
+    ran = [s["attributes"] for s in subjobs if s["attributes"].get("run_count")]
+    words = {91: "terminated", 93: "failed"}
+    how = next((words[s["substate"]] for s in ran if s["substate"] in words), "finished")
+    ended = {"obittime": int(time.time())} if ran else {}
+    finish(store, record, "terminated" if record.get("deleted") else how, **ended)
     for subjob in subjobs:
         subjob["attributes"]["job_state"] = "F"
         store.put(subjob)

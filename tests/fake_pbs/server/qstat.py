@@ -6,6 +6,7 @@ import getopt
 import time
 
 from . import users
+from .attributes import ORDER
 from .forms import Row, dsv_record, job_rows, json_answer, text_record
 from .ids import FINISHED, UNKNOWN, is_job, named
 from .lives import walltime_used
@@ -163,13 +164,33 @@ class Query:
 
     def _show(self, records: list[dict]) -> None:
         for record in records:
-            attributes = record["attributes"]
+            attributes = self._told_of(record)
             used = attributes.get("resources_used")
             if used and attributes["job_state"] in "RS":
                 used = used | {"walltime": walltime_used(record, time.time())}
                 attributes = attributes | {"resources_used": used}
             self.records.append((record["id"], job_rows(attributes)))
             self.lines.append(_line(record["id"], attributes))
+
+    def _told_of(self, record: dict) -> dict:
+        """Of an element of which the server has nothing: what it knows of the array."""
+        own = record["attributes"]
+        array = self.store.get(record["parent"]) if record["parent"] else None
+        is_over = own["job_state"] in "XF"
+        is_forgotten = is_over and self.store.switch("no-history") is not None
+        if array is None or (own.get("run_count") and not is_forgotten):
+            return own
+        attributes = array["attributes"]
+        told = {n: v for n, v in attributes.items() if ORDER.index(n) < ORDER.index("array")}
+        told["job_state"] = own["job_state"]
+        if own["job_state"] == "Q":
+            told["substate"] = own["substate"]
+        if is_over:
+            told["comment"] = "Subjob finished"
+            if "comment" not in attributes:  # an array without one keeps it
+                attributes["comment"] = told["comment"]
+                self.store.put(array)
+        return told
 
     # Queues and the server
 

@@ -279,8 +279,8 @@ class Run:
         return new
 
     def _follow(self, order: str, shell: int) -> None:
-        if order == "delete" and self.kill_at == float("inf"):
-            self._stop(shell, None)
+        if order == "delete":  # each one puts off the KILL
+            self._stop(shell, self.status)
         elif order == "kill":
             self.kill_at = time.monotonic()
         elif order == "rerun":
