@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # Slurm's own clients give up after about 10 s when the controller hangs.
 COMMAND_TIMEOUT = 60.0
 _ASK_AGAIN_SECONDS = 60.0
+_NO_RECORDS_SECONDS = 60.0
+"""For how long a scheduler that keeps no records is not asked for them: that may be changed."""
 
 SUBMITTED = "submitted"
 """In a run directory: what the scheduler answered to the submission."""
@@ -96,7 +98,8 @@ class Cluster:
         """``count`` is told the kind of every command."""
         self.scheduler = scheduler
         self.transport = transport
-        self.has_accounting = has_accounting and scheduler.has_records
+        self._asks_records = has_accounting and scheduler.has_records
+        self._no_records_until = -math.inf
         self.has_arrays = has_arrays and scheduler.supports_arrays
         self.admission = admission
         self.counters: Counter[str] = Counter()
@@ -106,6 +109,11 @@ class Cluster:
         self._user: str | None = None
         self._array_limit = (1, -math.inf)
         self._asking_for_array_limit = threading.Lock()
+
+    @property
+    def has_accounting(self) -> bool:
+        """Whether there are records of ended jobs, as far as was said and seen."""
+        return self._asks_records and time.monotonic() >= self._no_records_until
 
     @property
     def user(self) -> str:
@@ -201,7 +209,12 @@ class Cluster:
         if not self.has_accounting:
             return {}
         command = self.scheduler.history_command(jobs, self.user, since)
-        found = self.scheduler.parse_history(self._run("history", command))
+        answer = self._run("history", command)
+        if not self.scheduler.keeps_records(answer):
+            logger.info("The scheduler keeps no records of ended jobs: their own record decides")
+            self._no_records_until = time.monotonic() + _NO_RECORDS_SECONDS
+            return {}
+        found = self.scheduler.parse_history(answer)
         return found | self.scheduler.without_record(jobs, found)
 
     def usage(self, jobs: Collection[JobId], since: datetime) -> dict[JobId, JobUsage]:

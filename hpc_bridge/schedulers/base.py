@@ -193,6 +193,10 @@ class Scheduler(ABC):
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
         """The newest record per job; of an array's elements also those that never started."""
 
+    def keeps_records(self, answer: Answer) -> bool:  # noqa: ARG002
+        """Whether the answer to ``history_command`` is not that there are no records at all."""
+        return True
+
     @abstractmethod
     def find_history_command(self, name: str, user: str, since: datetime) -> list[str]:
         """argv that asks the records for jobs with the unique name ``name``, for parse_history."""

@@ -175,6 +175,9 @@ class PBSScheduler(Scheduler):
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
         return statuses(self._jobs(answer))
 
+    def keeps_records(self, answer: Answer) -> bool:
+        return not has_no_history(answer)
+
     def find_history_command(self, name: str, user: str, since: datetime) -> list[str]:  # noqa: ARG002
         qselect, qstat = self.command("qselect"), self.command("qstat")
         return programs.find(qselect, qstat, user, name, history=True)

@@ -69,7 +69,7 @@ def test_without_job_history_the_exit_record_decides(
         let_go(site, completes, dies)
         site.batch.cancel(job_of(cancelled), job)
         until_in(completes, "Completed")
-        assert "exit code 3" in until_in(dies, "JobFailed", 150).message
+        assert "exit code 3" in until_in(dies, "JobFailed").message
         for run in (cancelled, leaves):
             until(lambda run=run: read(run).state.is_final(), 120, "the end is told")
     told = [read(run).state for run in (cancelled, leaves)]

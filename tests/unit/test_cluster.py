@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from hpc_bridge.errors import (
     UnexpectedOutput,
 )
 from hpc_bridge.jobs import JobId, JobState
+from hpc_bridge.schedulers.pbs import PBSScheduler
 from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.transports.base import Completed, Files, Progress, Stdin, Transport
 
@@ -273,6 +275,23 @@ def test_history_knows_of_elements_that_left_no_record() -> None:
     missing = found[JobId("12_1")]
     assert (missing.state, missing.name) == (JobState.CANCELLED, "hbabc")
     assert set(slurm.history([JobId("12_1"), JobId("14")], SINCE)) == {JobId("13")}
+
+
+def test_a_scheduler_that_keeps_no_records_is_not_asked_for_them_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    off = Completed(0, '{"pbs_server":"x"}', "qstat: PBS is not configured to maintain job history")
+    transport = Recorded(off, NONE)
+    cluster = Cluster(PBSScheduler(), transport)
+    jobs, since = [JobId("1.x")], datetime(2026, 11, 21, tzinfo=UTC)
+    assert cluster.has_accounting
+    assert cluster.history(jobs, since) == {}
+    assert not cluster.has_accounting
+    assert (cluster.history(jobs, since), cluster.usage(jobs, since)) == ({}, {})
+    assert len(transport.commands) == 1
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert cluster.has_accounting
 
 
 def test_usage_is_one_command_for_any_number_of_jobs() -> None:

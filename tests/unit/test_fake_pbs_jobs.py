@@ -298,7 +298,9 @@ def test_an_element_that_never_ran_looks_as_recorded(alone: Day) -> None:
     for index, stage in enumerate(("begun", "one_over", "one_failed")):
         alone.pbs.wait_for(running[index], "R")
         for form in ("qstat_tf", "qstat_tf_json"):
-            assert not alone.answers("part", f"array_part.{stage}.{form}")
+            differences = set(alone.answers("part", f"array_part.{stage}.{form}"))
+            # recorded a moment earlier in the element's start
+            assert differences <= {"- substate = 41", "+ substate = 42"}
         (alone.pbs.home / f"go.{index}").touch()
     alone.pbs.wait_for(array, "F")
     for form in ("qstat_xtf", "qstat_xtf_json"):
