@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check unit embedded site-tests site-up site-down bench drill clean
+.PHONY: help install demo test check unit embedded site-tests pbs-tests site-up site-down bench drill clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,13 +23,16 @@ test: install check ## all checks and tests
 	@mkdir -p build
 	@echo "the site's tests run beside the others, into build/site-tests.log"
 	@$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
-	$(BIN)/python -m pytest tests/pbs tests/embedded tests/unit; here=$$?; \
+	$(BIN)/python -m pytest tests/embedded tests/unit; here=$$?; \
 	wait $$site; there=$$?; cat build/site-tests.log; exit $$((here | there))
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+pbs-tests: install ## the behaviour tests on a PBS: the fake, or that of HPC_BRIDGE_TEST_PBS
+	$(BIN)/python -m pytest tests/pbs
 
 site-up: install ## bring up the Slurm test site (root on a Debian-like machine)
 	tests/site/up --reuse --python $(VENV)

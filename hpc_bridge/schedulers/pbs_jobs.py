@@ -63,6 +63,8 @@ _ENDED_BY_PBS = {
 }
 # Comments of an array that say nothing of an element which waits.
 _OF_THE_ARRAY = re.compile(r"Job Array Began|Subjob (?:finished|failed|terminated)")
+# Not what qhold writes, which says less than the kind of the hold.
+_HELD_BY_PBS = re.compile(r"job (?:array )?held(?:,| due)|.*bad password", re.IGNORECASE)
 _DELETED_BY = re.compile(r"terminated by (\w[\w.-]*)@")
 _UNDELIVERED = "its output could not be copied to its place; PBS keeps it on the node (undelivered)"
 _TOP_SHELL_KILLED = 256
@@ -176,7 +178,7 @@ def _reason(record: Record) -> str | None:
     if word == "W" and (when := record.get("Execution_Time")):
         return f"Execution_Time = {when}"
     comment = record.get("comment").strip()
-    if word == "H" and not comment.lower().startswith("job held"):
+    if word == "H" and not _HELD_BY_PBS.match(comment):
         return f"Hold_Types = {record.get('Hold_Types', 'n')}"
     return None if _OF_THE_ARRAY.match(comment) else comment or None
 

@@ -37,10 +37,15 @@ _MEANINGS: tuple[tuple[str, Clears, str], ...] = (
     (r"Execution_Time = (?P<what>.*)", _SELF, "Its earliest start time, {what}, is not reached."),
     (r"moved to another server", _SOMEBODY, "Another server has it now, which is not asked here."),
     (
-        r"job held,? too many failed attempts to run.*",
+        r"[Jj]ob (?:Array )?[Hh]eld,? too many failed attempts to run.*",
         _SOMEBODY,
         "PBS has given up after 20 starts that failed; look at the script and its folders, tell the"
         " site, then run: qrls JOBID",
+    ),
+    (
+        r"[Jj]ob (?:Array )?[Hh]eld.*|.*bad password.*",
+        _SOMEBODY,
+        "PBS itself holds it; ask the site why, and then run: qrls JOBID",
     ),
     (
         r"Not enough (?:free|total) nodes available.*",

@@ -55,6 +55,6 @@ def _missing(exit_code: int, words: str, entry: str | None) -> str:
     return (
         f"a command of Slurm was not found ({words}). Run this where they are on PATH (a login"
         " node), name the site of a cluster that is reached over SSH (hpc-bridge site list), or say"
-        " that the scheduler is another: HPC_BRIDGE_SCHEDULER=pbs, or local for the embedded one of"
-        " this machine."
+        " that the scheduler is another: HPC_BRIDGE_SCHEDULER=pbs, or HPC_BRIDGE_SCHEDULER=local"
+        " for the embedded one of this machine."
     )

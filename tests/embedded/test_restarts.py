@@ -92,6 +92,7 @@ def test_a_run_whose_walltime_is_over_ends_with_its_logs_and_says_so(
     state = until(lambda: is_over(future.flow_run_id), 60, "the walltime is over")
     assert (state.name, state.is_crashed()) == ("WalltimeExceeded", True)
     assert "before the end of the walltime of 00:00:24" in state.message
+    until(lambda: counted(tmp_path).get("crashed"), 30, "the hook has run")
     assert counted(tmp_path)["crashed"] == 1
 
 

@@ -286,6 +286,18 @@ def test_an_array_looks_as_recorded(alone: Day) -> None:
     assert same_words.stderr.decode().replace(number, "41") == expected["stderr"]
 
 
+def test_a_job_that_is_held_later_looks_as_recorded(alone: Day) -> None:
+    with alone.pbs.switched("scheduling-off"):
+        job = alone.submit("later", "true\n", "qhold_later.qsub")
+        assert alone.ask("qhold", job).returncode == 0
+        for form in ("qstat_f", "qstat_f_json"):
+            held = [line[:32] for line in alone.answers("later", f"qhold_later.{form}")]
+            assert held == ["- comment = Job held by research", "+ comment = Job held by research"]
+        assert alone.ask("qrls", job).returncode == 0
+        for form in ("qstat_f", "qstat_f_json"):
+            assert not alone.answers("later", f"qhold_later.released.{form}")
+
+
 def test_an_element_that_never_ran_looks_as_recorded(alone: Day) -> None:
     (alone.pbs.folder / "sequence").write_text("147")  # as wide as the recorded number
     script = "#!/bin/bash\nwhile [ ! -e go.$PBS_ARRAY_INDEX ]; do sleep 0.05; done\n"

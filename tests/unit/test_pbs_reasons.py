@@ -27,6 +27,8 @@ WORDS = [
     ("Not Running: Draining system to allow starving job to run", SELF, "waited too long"),
     ("Not Running: PBS Error: Execution server rejected request", SOMEBODY, "rejected request"),
     ("job held, too many failed attempts to run", SOMEBODY, "qrls 1.server"),
+    ("Job Array Held, too many failed attempts to run subjob 4[1].server", SOMEBODY, "20 starts"),
+    ("job held, provisioning failed to start", SOMEBODY, "ask the site"),
     ("Hold_Types = u", SOMEBODY, "qrls 1.server"),
     ("Hold_Types = us", SOMEBODY, "administrator"),
     ("depend = afterok:28.pbshost@pbshost", SELF, "afterok:28"),

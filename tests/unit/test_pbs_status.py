@@ -36,6 +36,8 @@ LIVE = {
     "running.qstat_xf": ("28", JobState.RUNNING, None),
     "suspended.qstat_xf": ("28", JobState.SUSPENDED, None),
     "held.qstat_xf": ("29", JobState.HELD, "Hold_Types = u"),
+    "qhold_later.qstat_f": ("222", JobState.HELD, "Hold_Types = u"),
+    "qhold_later.released.qstat_f": ("222", JobState.PENDING, None),
     "depend_held.qstat_xf": ("34", JobState.PENDING, "depend = afterok:28.pbshost@pbshost"),
     "waiting.qstat_xf": ("33", JobState.PENDING, "Execution_Time = Tue Jan  1 00:00:00 2030"),
     "exiting.qstat_f_json": ("0", JobState.COMPLETING, None),
@@ -257,6 +259,11 @@ def test_damage_in_anybodys_attribute_hides_nobodys_job(value: str) -> None:
     assert job(found, "2.server").state is JobState.COMPLETED
     assert job(found, "2.server").name == "ours"
     assert job(found, "1.server").state is JobState.RUNNING
+
+
+def test_why_pbs_itself_holds_a_job_is_said() -> None:
+    comment = "Job Array Held, too many failed attempts to run subjob 4[1].server"
+    assert status_of(job_state="H", Hold_Types="s", comment=comment).reason == comment
 
 
 def test_an_odd_value_stays_in_its_line() -> None:

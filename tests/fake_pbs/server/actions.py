@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getopt
 import os
+import time
 from collections.abc import Callable
 
 from . import users
@@ -125,7 +126,8 @@ def qhold(store: Store, words: list[str]) -> int:
     def act(job: str) -> None:
         record = _job(store, job)
         if record["attributes"]["job_state"] in "QWH":
-            touch(record, job_state="H", substate=20, Hold_Types="u", etime=None)
+            comment = f"Job held by {users.name()} on {time.ctime()}"
+            touch(record, job_state="H", substate=20, Hold_Types="u", etime=None, comment=comment)
             store.put(record)
 
     return _each(store, "qhold", names, act)
@@ -137,6 +139,7 @@ def qrls(store: Store, words: list[str]) -> int:
     def act(job: str) -> None:
         record = _job(store, job)
         if record["attributes"]["substate"] == 20:
+            touch(record, comment=None)
             release(store, record)
             if record["indices"]:
                 update_array(store, record["id"])
