@@ -9,8 +9,8 @@ where ``qsub`` and its like are on PATH. FOLDER is seen by its nodes too, and so
 and its interpreter; below it each run of the tests makes a folder that is ACCOUNT's home. ACCOUNT
 submits, and is by default whoever runs the tests; for another one, and to rerun jobs and stop the
 scheduler for moments, the tests have to be run by root, who is a manager of that PBS. Job history
-has to be on, ``kill_delay`` of the queues below 4 s, ``$enforce mem`` in the MoM's configuration, and
-PBS's commands on PATH in jobs. Tests that need a switch of the fake are skipped.
+has to be on, ``kill_delay`` of the queues below 4 s, ``$enforce mem`` in the MoM's configuration,
+and PBS's commands on PATH in jobs. Tests that need a switch of the fake are skipped.
 """
 
 from __future__ import annotations
