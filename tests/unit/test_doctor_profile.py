@@ -48,7 +48,7 @@ def test_a_job_is_given_what_settings_user_and_site_say(monkeypatch: pytest.Monk
     given = profile(
         environment={"python": "/site/python"},
         network={"api_url": "http://nodes.example/api"},
-        paths={"shared_dir": "/work/{user}"},
+        paths={"shared_dir": "/gpfs/{user}"},
         job_variables={"memory": {"default": "2G"}},
     )
     site = Site(given, UserPart(user="ada", account="lab", partition="slow"), FILE)
@@ -56,7 +56,7 @@ def test_a_job_is_given_what_settings_user_and_site_say(monkeypatch: pytest.Monk
     asked = subject.configuration
     assert asked.interpreter == "/mine/python"
     assert (asked.partition, asked.account, asked.memory) == ("fast", "lab", 2048)
-    assert (asked.shared_dir, subject.api_url) == ("/work/ada", "http://nodes.example/api")
+    assert (asked.shared_dir, subject.api_url) == ("/gpfs/ada", "http://nodes.example/api")
     script = subject.script("hbtest", python="/probe")
     assert "#SBATCH --partition=fast\n" in script
     assert "python=/probe\n" in script

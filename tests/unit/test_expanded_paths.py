@@ -19,7 +19,7 @@ def _anna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_login_name_home_and_variables_are_those_of_who_uses_the_path(tmp_path: Path) -> None:
-    assert expanded_path("/work/{user}/hpc") == "/work/anna/hpc"
+    assert expanded_path("/gpfs/{user}/hpc") == "/gpfs/anna/hpc"
     assert expanded_path("~/hpc") == f"{tmp_path}/home/hpc"
     assert expanded_path("$WORK/{user}") == f"{tmp_path}/work/anna"
     assert expanded_path("$NOT_SET_HERE/x") == "$NOT_SET_HERE/x"
@@ -27,8 +27,8 @@ def test_login_name_home_and_variables_are_those_of_who_uses_the_path(tmp_path: 
 
 
 def test_the_shared_directory_may_hold_the_login_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", "/work/{user}/hpc")
-    assert load_settings().shared == Path("/work/anna/hpc")
+    monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", "/gpfs/{user}/hpc")
+    assert load_settings().shared == Path("/gpfs/anna/hpc")
 
 
 @pytest.mark.parametrize("basepath", ["$WORK/{user}/results", "~/results"])

@@ -95,7 +95,7 @@ def test_paths_of_profile_and_shared_pool_have_the_login_name(alpha: SiteFolders
     assert configured().shared == Path("/scratch") / getpass.getuser()
     alpha.write_own_part("alpha", "user: anna\n")
     assert configured().shared == Path("/scratch/anna")
-    assert configured(template(shared_dir="/work/{user}")).shared == Path("/work/anna")
+    assert configured(template(shared_dir="/gpfs/{user}")).shared == Path("/gpfs/anna")
 
 
 def test_the_limits_bind_whatever_has_the_say(alpha: SiteFolders) -> None:

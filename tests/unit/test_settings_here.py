@@ -74,7 +74,7 @@ class Elsewhere:
         self.login = login
 
     def expanded(self, text: str) -> str:
-        return text.replace("~", "/home/anna-there").replace("$WORK", "/work/anna")
+        return text.replace("~", "/home/anna-there").replace("$WORK", "/gpfs/anna")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_site_elsewhere_names_its_folder_itself(
     monkeypatch.setenv("WORK", "/of/this/machine")
     found = look_here("beta")
     assert (found.login.transport, found.login.host) == ("openssh", "beta.example.org")
-    assert (found.shared, found.settings.retention) == (Path("/work/anna/x"), timedelta(days=9))
+    assert (found.shared, found.settings.retention) == (Path("/gpfs/anna/x"), timedelta(days=9))
     monkeypatch.setenv("HPC_BRIDGE_SHARED_DIR", "~/mine")
     assert look_here("beta").shared == Path("/home/anna-there/mine")
 
