@@ -193,7 +193,7 @@ class Scheduler(ABC):
     def parse_history(self, answer: Answer) -> dict[JobId, JobStatus]:
         """The newest record per job; of an array's elements also those that never started."""
 
-    def keeps_records(self, answer: Answer) -> bool:  # noqa: ARG002
+    def keeps_records(self, answer: Answer) -> bool:  # noqa: ARG002  where it is never switched off
         """Whether the answer to ``history_command`` is not that there are no records at all."""
         return True
 

@@ -113,6 +113,7 @@ class TorqueScheduler(Scheduler):
         found = self._jobs(answer)
         return {job: status for job, status in found.items() if not status.state.is_terminal}
 
+    # The contract's arguments: the wrappers tell no reason, and are never asked for records.
     def explain_reason(self, status: JobStatus) -> QueueReason | None:  # noqa: ARG002
         return None
 

@@ -126,8 +126,8 @@ def check_early(variables: Mapping[str, Any], pool_type: PoolType, *, asks_a_ser
         if place is None or place.kind == "packaged":
             return
     if named is not None:
-        site: Site | None = load_site(named)
-        check_serves(load_site(named), pool_type)
+        site: Site | None = (found := load_site(named))
+        check_serves(found, pool_type)
     else:
         site = default_site_in_files(wanted_schedulers(variables.get("scheduler"), pool_type))
     if site is not None:
