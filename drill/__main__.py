@@ -28,7 +28,7 @@ from hpc_bridge.cli.server import own_server
 _FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 # Requeued jobs wait, and a job that nobody knows any more is taken as lost after three minutes.
 _LONG = {"calm": 420.0, "seconds_per_run": 4.0}
-_SHORT = {"calm": 100.0, "seconds_per_run": 2.5}
+_SHORT = {"calm": 300.0, "seconds_per_run": 2.5}
 _FIRST_FAULT = 8.0
 _EVERY = (1.0, 5.0)
 

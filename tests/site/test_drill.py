@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 CANNOT_HOST = 3
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_after_every_fault_each_run_is_as_its_records_say() -> None:
     # Not this test run's own server, embedded scheduler and configuration.
     clean = {
@@ -27,7 +27,7 @@ def test_after_every_fault_each_run_is_as_its_records_say() -> None:
         env=clean,
         capture_output=True,
         text=True,
-        timeout=390,
+        timeout=660,
     )
     print(done.stdout)
     if done.returncode == CANNOT_HOST:
