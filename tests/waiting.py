@@ -17,4 +17,4 @@ def until(condition: Callable[[], T], seconds: float, what: str) -> T:
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.2)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.states import Cancelling
 
 from tests.fake_pbs import FakePBS
 from tests.pbs.conftest import PBSSite
+from tests.server import server_client
 from tests.site.conftest import Worker, counted_deployment, create_run, ends, job_of, read
 from tests.waiting import until
 
@@ -95,7 +95,7 @@ def called(site: PBSSite, variables: dict[str, str], *options: dict[str, Any]) -
 
 def flow_runs() -> int:
     """How many there are of the flow."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         named = FlowFilter(name=FlowFilterName(any_=["sited"]))
         return len(client.read_flow_runs(flow_filter=named))
 
@@ -180,7 +180,7 @@ def test_a_worker_calls_every_command_as_the_site_wants(
         refused = create_run(deployment, gpus=1)
         job = job_of(held)
         until(lambda: read(held).state.name == "Queued", 30, "it waits")
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             client.set_flow_run_state(held, Cancelling())
         until(lambda: all(map(ends, (done, held, refused))), 90, "all runs end")
     assert not site.batch.queued(job)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import SITE
+from tests.server import server_client
 from tests.site.conftest import Site, Worker
 from tests.site.laptop import HOST, Laptop, _set_up
 from tests.site.sshd import Sshd
@@ -147,7 +147,7 @@ echo "$answer"; exit $x
     def runs(self) -> list[Any]:
         """Flow runs that ``call`` has made."""
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self.word]))
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             return client.read_flow_runs(flow_run_filter=tagged)
 
     def starts(self) -> int:

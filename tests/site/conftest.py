@@ -16,11 +16,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
+from tests.server import server_client
 from tests.site.batch import Batch, SlurmBatch
 from tests.site.sshd import (  # noqa: F401  fixtures
     client_of_the_test,
@@ -208,7 +208,7 @@ class Caller:
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]))
 
         def found() -> list[Any]:
-            with get_client(sync_client=True) as client:
+            with server_client() as client:
                 return client.read_flow_runs(flow_run_filter=tagged)
 
         run: UUID = until(found, 60, "the flow run is made")[0].id
@@ -289,7 +289,7 @@ def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
     """A deployment of ``counted`` in jobs.py, whose effects are left in a folder of the home."""
     directory = str(Path(folder).parent)
     variables = {"memory": "600M", "walltime": "5m", "env": {"HOOK_DIR": folder}}
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         return client.create_deployment(
             client.create_flow_from_name("counted"),
             name=pool,
@@ -305,7 +305,7 @@ def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
 
 def create_run(deployment: UUID, seconds: float = 0, how: str = "", **job_variables: Any) -> UUID:
     """A run of ``counted`` that is ready now."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         return client.create_flow_run_from_deployment(
             deployment,
             parameters={"seconds": seconds, "how": how},
@@ -317,7 +317,7 @@ def burst(
     pool: str, deployment: UUID, count: int, seconds: float = 0, **job_variables: Any
 ) -> list[UUID]:
     """Runs of ``counted`` that become ready at the same moment."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         client.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
         try:
             return [create_run(deployment, seconds, **job_variables) for _ in range(count)]
@@ -327,13 +327,13 @@ def burst(
 
 def read(flow_run_id: UUID) -> Any:
     """The flow run as the server knows it."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         return client.read_flow_run(flow_run_id)
 
 
 def history(flow_run_id: UUID) -> list[Any]:
     """All states that a flow run has had, in order."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         states = client.read_flow_run_states(flow_run_id)
     return sorted(states, key=lambda state: state.timestamp)
 

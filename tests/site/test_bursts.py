@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
+from tests.server import server_client
 from tests.site.conftest import Site
 from tests.waiting import until
 
@@ -52,7 +52,7 @@ def deployment(site: Site, site_worker: str) -> UUID:
 
 def burst(deployment: UUID, pool: str, count: int, **job_variables: Any) -> list[UUID]:
     """Runs that become ready at the same moment."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         client.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
         try:
             return [
@@ -66,7 +66,7 @@ def burst(deployment: UUID, pool: str, count: int, **job_variables: Any) -> list
 
 
 def states(runs: list[UUID]) -> list[str]:
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         return [client.read_flow_run(run).state.name for run in runs]
 
 
@@ -81,7 +81,7 @@ def jobs_of(site: Site, runs: list[UUID]) -> list[tuple[str, str, str]]:
     """(array, element, submission) of each run, once all are submitted."""
 
     def noted() -> list[str]:
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             found = [client.read_flow_run(run).infrastructure_pid for run in runs]
         return [text for text in found if text] if all(found) else []
 

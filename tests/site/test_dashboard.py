@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.conftest import PORT, ROOT, SITE, run_site_script
+from tests.server import server_client
 from tests.site.conftest import OF_SITE, Site
 from tests.waiting import until
 
@@ -84,7 +84,7 @@ def menu(browser: webdriver.Remote, title: str) -> WebElement:
 
 def default_partition(pool: str) -> Any:
     """As the pool has it."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         template = client.read_work_pool(pool).base_job_template
     return template["variables"]["properties"]["partition"].get("default")
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from tests.conftest import PORT
+from tests.server import server_client
 from tests.site.conftest import Site, side_by_side
 from tests.waiting import until
 
@@ -133,7 +133,7 @@ def all_is_green_on_a_site_that_works(site: Site) -> None:
     assert "Slurm 24.11" in found["commands"]["message"]
     assert site.address in found["server-from-node"]["message"]
     assert found["test-flow"]["seconds"] < took
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=["hpc-bridge-doctor"]))
         runs = client.read_flow_runs(flow_run_filter=tagged)
     [run] = [run for run in runs if repr(run.name) in found["test-flow"]["message"]]

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -28,6 +28,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, Log, State
 
 from tests.conftest import ROOT, run_site_script
+from tests.server import server_client
 from tests.site.conftest import OF_SITE, Site
 from tests.waiting import until
 
@@ -213,7 +214,7 @@ def submitted(site: Site, worker: Cases, caller: Cases) -> Iterator[Runs]:
             for _ in cases:
                 end, flow_run_id = json.loads(process.stdout.readline())
                 ids[who, end] = UUID(flow_run_id)
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             yield Runs(client, ids)
     finally:
         for process in processes:

@@ -15,10 +15,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from tests.conftest import PORT, ROOT, run_site_script
+from tests.server import server_client
 from tests.site.conftest import (
     OF_SITE,
     Caller,
@@ -159,7 +159,7 @@ def let_go(site: Site, *runs: UUID) -> None:
 
 
 def cancel(run: UUID) -> None:
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         client.set_flow_run_state(run, Cancelling())
 
 

@@ -11,9 +11,9 @@ from functools import partial
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyOptions
 
+from tests.server import server_client
 from tests.site.conftest import (
     Site,
     Worker,
@@ -110,7 +110,7 @@ def a_deployments_slot_is_kept_while_its_job_waits(site: Site) -> None:
 def a_work_queue_has_one_queued_job_at_a_time(site: Site) -> None:
     pool = "queues"
     with Worker(site, pool, "queues"):
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             client.create_work_queue("narrow", work_pool_name=pool, concurrency_limit=1)
         deployment = counted_deployment(pool, site.path("limits"), work_queue_name="narrow")
         held = create_run(deployment, **site.batch.held)
@@ -119,7 +119,7 @@ def a_work_queue_has_one_queued_job_at_a_time(site: Site) -> None:
         made = datetime.now(UTC)
 
         def asked_again() -> bool:
-            with get_client(sync_client=True) as client:
+            with server_client() as client:
                 polled = client.read_work_queue_by_name("narrow", work_pool_name=pool).last_polled
             return polled is not None and polled > made + timedelta(seconds=2)
 

@@ -10,14 +10,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 
+from tests.server import server_client
 from tests.site.conftest import Site
 from tests.waiting import until
 
 
 def flow_run(flow_run_id: str) -> Any:
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         return client.read_flow_run(UUID(flow_run_id))
 
 
@@ -293,7 +293,7 @@ def requeued_job_runs_again(site: Site, place: Site) -> None:
         until(lambda: flow_run(run).state.name == "Requeued", 60, "the run waits again")
     assert process.stdout.readline().strip() == "2"
     assert process.wait(30) == 0
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         names = [state.name for state in client.read_flow_run_states(UUID(run))]
     assert names.count("Requeued") == 1
     assert flow_run(run).run_count == 2

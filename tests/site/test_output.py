@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -20,6 +19,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Log
 
+from tests.server import server_client
 from tests.site.conftest import Site, Worker, job_of, read
 from tests.waiting import until
 
@@ -111,7 +111,7 @@ def submitted(site: Site, lines: int) -> UUID:
 
 
 def logs(run: UUID) -> list[Log]:
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
         return list(client.read_logs(of_run, limit=200))
 
@@ -123,7 +123,7 @@ def relayed(run: UUID) -> list[str]:
 
 
 def usage(run: UUID) -> list[Any]:
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         of_run = ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[run]),
             key=ArtifactFilterKey(any_=["hpc-job-usage"]),  # results are artifacts, too

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from tests.server import server_client
 from tests.site.conftest import Site, Worker, ends, read
 from tests.waiting import until
 
@@ -100,7 +100,7 @@ def called(site: Site, *options: dict[str, Any]) -> list[Any]:
 
 def flow_runs() -> int:
     """How many there are of the flow."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         named = FlowFilter(name=FlowFilterName(any_=["sited"]))
         return len(client.read_flow_runs(flow_filter=named))
 
@@ -163,7 +163,7 @@ def test_what_the_site_would_not_take_never_comes_to_the_queue(profiled: Site) -
 
 def test_a_worker_goes_by_the_profile_and_refuses_in_words(profiled: Site) -> None:
     with Worker(profiled, POOL, "profiled"):
-        with get_client(sync_client=True) as client:
+        with server_client() as client:
             deployment = client.create_deployment(
                 client.create_flow_from_name("sited"),
                 name="profiled",
@@ -204,7 +204,7 @@ def test_a_deployment_that_the_site_would_not_run_is_not_made(profiled: Site) ->
     )
     done = profiled.python("-c", deploying)
     assert "InvalidJobSpec: site 'profiled' would not take this job:" in done.stderr
-    with get_client(sync_client=True) as client, pytest.raises(ObjectNotFound):
+    with server_client() as client, pytest.raises(ObjectNotFound):
         client.read_deployment_by_name("sited/refused")
 
 

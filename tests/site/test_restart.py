@@ -9,10 +9,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.states import Cancelling
 
 from hpc_bridge.journal import new_submission_id
+from tests.server import server_client
 from tests.site.conftest import (
     Caller,
     Site,
@@ -112,7 +112,7 @@ def killed_while_jobs_run_and_wait_and_end(site: Site) -> None:
         worker.kill()
     for run in (vanishes, leaves):
         site.batch.cancel(jobs[run])
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         client.set_flow_run_state(cancelled, Cancelling())
     ended = [jobs[run] for run in (completes, vanishes, leaves)]
     until(lambda: not site.batch.queued(*ended), 60, "three jobs end while nobody looks")

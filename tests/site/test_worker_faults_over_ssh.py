@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
 from tests.conftest import SITE
+from tests.server import server_client
 from tests.site.afar import Afar, Road, comes_up, goes_down, laptop_afar
 from tests.site.conftest import Site, Worker, side_by_side
 from tests.site.laptop import HOST
@@ -41,7 +41,7 @@ def all_have_run_once(laptop: Afar, worker: Worker, runs: int) -> None:
 @contextlib.contextmanager
 def held_back(laptop: Afar) -> Iterator[None]:
     """The pool is paused meanwhile: what is given to it comes to the worker afterwards."""
-    with get_client(sync_client=True) as client:
+    with server_client() as client:
         client.update_work_pool(laptop.pool, WorkPoolUpdate(is_paused=True))
         yield
         client.update_work_pool(laptop.pool, WorkPoolUpdate(is_paused=False))
