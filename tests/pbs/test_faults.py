@@ -9,6 +9,7 @@ from tests.pbs.conftest import PBSSite
 from tests.site.conftest import create_run, ends, job_of, read
 from tests.site.test_faults import (
     address,
+    cancel,
     deployment,
     gate,
     gated,
@@ -57,25 +58,6 @@ def test_a_job_whose_id_was_lost_is_found_by_its_name(
     assert has_run(site, run) == 1
 
 
-def test_without_job_history_the_exit_record_decides(
-    site: PBSSite, fake: FakePBS, deployment: UUID
-) -> None:
-    completes, dies = gated(deployment)
-    cancelled, leaves = create_run(deployment, 300), create_run(deployment, **site.batch.later())
-    until_running(completes, dies, cancelled)
-    job = job_of(leaves)
-    until(lambda: all(has_run(site, run) for run in (completes, dies, cancelled)), 60, "they run")
-    with fake.switched("no-history"):
-        let_go(site, completes, dies)
-        site.batch.cancel(job_of(cancelled), job)
-        until_in(completes, "Completed")
-        assert "exit code 3" in until_in(dies, "JobFailed").message
-        for run in (cancelled, leaves):
-            until(lambda run=run: read(run).state.is_final(), 120, "the end is told")
-    told = [read(run).state for run in (cancelled, leaves)]
-    assert [state.name for state in told] == ["Cancelled", "Cancelled"], told
-
-
 DAMAGE = ["name", "bytes", "project", "escape", "newline", "empty"]
 
 
@@ -104,3 +86,26 @@ def test_jobs_of_others_that_are_hidden_hide_none_of_ours(
         run = create_run(deployment)
         until_in(run, "Completed", 90)
     assert jobs_named(site, run) == [1]
+
+
+# the last, since the worker then asks for no records for a minute
+
+
+def test_without_job_history_the_exit_record_decides(
+    site: PBSSite, fake: FakePBS, deployment: UUID
+) -> None:
+    completes, dies = gated(deployment)
+    deleted, waits = create_run(deployment, 300), create_run(deployment, **site.batch.later())
+    until_running(completes, dies, deleted)
+    until_in(waits, "Queued")
+    until(lambda: all(has_run(site, run) for run in (completes, dies, deleted)), 60, "they run")
+    with fake.switched("no-history"):
+        let_go(site, completes, dies)
+        site.batch.cancel(job_of(deleted))
+        cancel(waits)
+        until_in(completes, "Completed")
+        assert "exit code 3" in until_in(dies, "JobFailed").message
+        until_in(waits, "Cancelled")
+        # Who has ended the job, and why, only the records would say.
+        assert "exit code 143" in until_in(deleted, "JobFailed").message
+    assert not site.batch.queued(job_of(waits))

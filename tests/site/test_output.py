@@ -139,9 +139,10 @@ def test_slurms_own_last_line_comes_too(site: Site, run: UUID) -> None:
     assert sum("CANCELLED AT" in line for line in relayed(cancelled)) == 1
 
 
-def test_live_jobs_are_listed_with_their_runs(site: Site, run: UUID) -> None:
+def test_a_live_job_is_listed_with_its_run(site: Site, run: UUID) -> None:
     job = job_of(run)
     done = site.run(COMMAND, "jobs")
+    assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{job} ")]
     assert str(run) in line
     assert "RUNNING" in line.upper()
