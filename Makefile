@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each process has a server and a fake PBS of its own; a real PBS is one for all.
+ON_PBS = tests/pbs $(if $(HPC_BRIDGE_TEST_PBS),,-n 3 --dist loadfile)
 
 .PHONY: help install demo test check unit embedded site-tests pbs-tests site-up site-down bench drill clean
 
@@ -23,8 +25,9 @@ test: install check ## all checks and tests
 	@mkdir -p build
 	@echo "the site's tests run beside the others, into build/site-tests.log"
 	@$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
+	$(BIN)/python -m pytest $(ON_PBS); pbs=$$?; \
 	$(BIN)/python -m pytest tests/embedded tests/unit; here=$$?; \
-	wait $$site; there=$$?; cat build/site-tests.log; exit $$((here | there))
+	wait $$site; there=$$?; cat build/site-tests.log; exit $$((pbs | here | there))
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -32,7 +35,7 @@ check: install ## format, lint, types
 	$(BIN)/mypy
 
 pbs-tests: install ## the behaviour tests on a PBS: the fake, or that of HPC_BRIDGE_TEST_PBS
-	$(BIN)/python -m pytest tests/pbs
+	$(BIN)/python -m pytest $(ON_PBS)
 
 site-up: install ## bring up the Slurm test site (root on a Debian-like machine)
 	tests/site/up --reuse --python $(VENV)

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_SHORTEST, _LONGEST = 0.05, 0.5
 
 
 def until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """The condition's first true value; fails after ``seconds``."""
+    """The condition's first true value; fails after ``seconds``.
+
+    What takes longer is asked for less often: the server has others to serve.
+    """
     deadline = time.monotonic() + seconds
+    pause = _SHORTEST
     while True:
         value = condition()
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
+        pause = min(pause * 1.3, _LONGEST)

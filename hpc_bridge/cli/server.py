@@ -18,6 +18,10 @@ from hpc_bridge.errors import ServerUnreachable
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+# Prefect 3.8 takes a file of this name for a database in memory, and uses one connection for it.
+# With several, SQLite refuses one of two that write at once: the server answers 503 (to a quarter
+# of the new flow runs of 8 clients), and Prefect's clients wait for seconds before they ask again.
+_DATABASE = "server:memory:.db"
 
 
 @contextmanager
@@ -46,7 +50,7 @@ def own_server(
         # Where the dashboard finds the server: Prefect says port 4200 whatever the port is, and an
         # address would not be right for a browser on another machine.
         "PREFECT_UI_API_URL": "/api",
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/{_DATABASE}",
     }
     command = ["-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with log.open("wb") as output:

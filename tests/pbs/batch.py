@@ -33,7 +33,6 @@ class PBSBatch(Batch):
     by_owner = ""  # PBS says nothing of it
     leaves_detached = True  # its node daemon ends the processes of the job's session
     held: ClassVar[dict[str, Any]] = {"directives": ["-h"]}
-    soon_over: ClassVar[dict[str, Any]] = {"walltime": "30s"}
 
     def __init__(self, site: PBSSite) -> None:
         super().__init__(site)
@@ -71,9 +70,6 @@ class PBSBatch(Batch):
         with self._site.starting_nothing():
             self._site.shell(f"qrerun {self._words([job])}", user="root")
             yield
-
-    def end_walltime(self, job: str) -> None:
-        pass  # it is short enough
 
     def queued(self, *jobs: str) -> int:
         live = self._site.shell("qselect -T -s QHWTRSEBU").split()

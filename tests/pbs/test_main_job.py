@@ -17,7 +17,6 @@ from tests.site.test_main_job import (
     test_a_deployment_runs_through_the_worker,
     test_a_flow_that_ends_its_process_is_a_crash,
     test_a_job_that_dies_in_the_queue_is_noticed,
-    test_a_job_that_exceeds_its_walltime_is_told_by_name,
     test_a_job_that_is_requeued_runs_again,
     test_a_worker_takes_runs_of_the_pool,
     test_included_files_arrive,

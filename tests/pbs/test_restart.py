@@ -2,9 +2,7 @@
 
 from tests.site.test_restart import (
     folder,
-    test_a_second_worker_of_the_same_name_is_refused,
     test_a_worker_may_be_killed_at_any_point,
     test_reconcile_tells_what_became_of_a_job_that_nobody_looked_after,
-    test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone,
     test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others,
 )

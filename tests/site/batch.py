@@ -32,8 +32,6 @@ class Batch(ABC):
     """Job variables of a job that waits until it is released."""
     leaves_detached = False
     """Whether what a job has started in a session of its own may go on after it."""
-    soon_over: ClassVar[dict[str, Any]]
-    """Job variables of a job whose walltime ``end_walltime`` can bring to its end."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -71,10 +69,6 @@ class Batch(ABC):
         """A running job is put back into the queue by an operator, and starts again afterwards."""
 
     @abstractmethod
-    def end_walltime(self, job: str) -> None:
-        """Of a job with ``soon_over``."""
-
-    @abstractmethod
     def queued(self, *jobs: str) -> int:
         """How many of these jobs, each element being one, are in the queue or running."""
 
@@ -108,7 +102,6 @@ class SlurmBatch(Batch):
     node = "c"
     by_owner = " by researcher"
     held: ClassVar[dict[str, Any]] = {"directives": ["--hold"]}
-    soon_over: ClassVar[dict[str, Any]] = {"walltime": "1m"}
 
     def later(self, hours: int = 1) -> dict[str, Any]:
         return {"begin": f"now+{hours}hours"}
@@ -134,9 +127,6 @@ class SlurmBatch(Batch):
         yield
         # Slurm would start it two minutes later; it may have been cancelled.
         self._site.run("scontrol", "update", f"jobid={job}", "starttime=now", user="root")
-
-    def end_walltime(self, job: str) -> None:
-        self._site.shell(f"scontrol update jobid={job} EndTime=now+3", user="root")
 
     def queued(self, *jobs: str) -> int:
         asked = f"--jobs={','.join(jobs) or 0}"

@@ -232,9 +232,9 @@ def waited(site: Site, flow_run_id: str) -> list[str]:
 
 
 def test_a_job_that_exceeds_its_walltime_is_told_by_name(site: Site) -> None:
-    nap = submit_nap(site, **site.batch.soon_over)
+    nap = submit_nap(site, walltime="1m")
     until(lambda: flow_run(nap["flow_run_id"]).state.is_running(), 60, "the flow runs")
-    site.batch.end_walltime(nap["job"])
+    site.shell(f"scontrol update jobid={nap['job']} EndTime=now+3", user="root")
     kind, name, message = waited(site, nap["flow_run_id"])
     assert (kind, name) == ("CRASHED", "WalltimeExceeded")
     assert "Ask for a longer walltime" in message

@@ -146,7 +146,7 @@ def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site
     with Worker(site, pool, "left") as left, Worker(site, pool, "right") as right:
         workers = [left, right]
         deployment = counted_deployment(pool, site.path("restarts"))
-        runs = burst(pool, deployment, 10, arrays=False)
+        runs = burst(pool, deployment, 6, arrays=False)
         held = burst(pool, deployment, 4, arrays=False, **site.batch.held)
 
         def keepers(run: UUID) -> list[Worker]:
@@ -167,9 +167,9 @@ def test_two_workers_of_a_pool_share_its_runs_and_one_takes_over_the_others(site
         until_all(held, "Completed")
         assert survivor.memory() < 300
     everything = [*runs, *held]
-    assert jobs_named(site, *everything) == [1] * 14
-    assert [len(starts(site, run)) for run in everything] == [1] * 14
-    assert [ends(run) for run in everything] == [["Completed"]] * 14
+    assert jobs_named(site, *everything) == [1] * 10
+    assert [len(starts(site, run)) for run in everything] == [1] * 10
+    assert [ends(run) for run in everything] == [["Completed"]] * 10
 
 
 def test_a_second_worker_of_the_same_name_is_refused(site: Site) -> None:
