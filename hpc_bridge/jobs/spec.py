@@ -261,6 +261,11 @@ class Resources(BaseModel):
                 "on_walltime='resubmit' needs the warning before the walltime: leave warning out,"
                 f" and ask for a walltime of at least {_SHORTEST_WARNED} s"
             )
+        if self.on_walltime == "resubmit" and (self.warning or "").startswith("TERM@"):
+            raise ValueError(
+                f"on_walltime='resubmit' cannot go by warning {self.warning!r}: a cancelled job"
+                " gets that signal, too; leave warning out, or take 'USR1@120'"
+            )
         if self.warning not in (None, NO_WARNING) and self.walltime is not None:
             seconds = int(self.warning.partition("@")[2])
             if seconds >= self.walltime:

@@ -59,6 +59,10 @@ class JobId:
         return self.value
 
 
+NEVER_STARTED = "it never started: "
+"""How the reason of a job begins that was given up in the queue for what follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """One answer about one job. Times are timezone-aware UTC."""

@@ -232,6 +232,10 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM:
             self._record.terminated = True
+            now = time.time()
+            if self._walltime.is_warned_by(number, now):
+                notice = self._walltime.notice(now, caught=False)
+                self._record.cause, self._record.message = WALLTIME_EXCEEDED, notice.message
         if self._child is None:
             self._early_signals.append(number)
         else:

@@ -88,6 +88,15 @@ class Walltime:
         early = self.end - self.seconds - now
         return early if 0 < early <= _EARLIEST else 0.0
 
+    def is_warned_by(self, number: int, now: float) -> bool:
+        """Whether a signal that came at ``now`` is the warning.
+
+        A SIGTERM that was asked for as the warning may also be somebody's cancel, which the
+        scheduler knows; before its time it can be nothing else.
+        """
+        due = self.end is not None and now >= self.end - self.seconds - _EARLIEST
+        return number == self.signal and due
+
     def left(self, now: float) -> float:
         """Seconds until the job is ended, as far as a warning that is handed on at ``now`` says."""
         if self.end is None or not 0 < self.end - now <= self.seconds + _EARLIEST:

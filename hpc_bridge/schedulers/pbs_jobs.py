@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from hpc_bridge.errors import UnexpectedOutput
-from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.jobs import NEVER_STARTED, JobId, JobState, JobStatus
 from hpc_bridge.schedulers.pbs_answers import Record
 from hpc_bridge.schedulers.pbs_fields import hosts, is_element, moment, number, parent_of
 
@@ -210,7 +210,7 @@ def _never_ended(record: Record, comment: str) -> _End:
         return _End(JobState.FAILED, comment or "PBS recorded no exit status")
     if depend := record.get("depend"):
         why = f"what it depends on did not end as asked, or is not known ({depend})"
-        return _End(JobState.CANCELLED, f"it never started: {why}")
+        return _End(JobState.CANCELLED, NEVER_STARTED + why)
     return _End(JobState.CANCELLED, comment or "it never started")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from hpc_bridge.jobs import JobSpec, JobState, JobStatus, units
+from hpc_bridge.jobs import NEVER_STARTED, JobSpec, JobState, JobStatus, units
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
 from hpc_bridge.sites.words import queue_word
@@ -65,6 +65,8 @@ def cancel_message(
     cancelled = status.state is JobState.CANCELLED
     waited = cancelled and record is None and not _has_started(status)
     when = " before it started" if waited else ""
+    if waited and not ours and status.reason and status.reason.startswith(NEVER_STARTED):
+        when += f": {status.reason.removeprefix(NEVER_STARTED)}"
     if not cancelled and status.scheduler_state:
         when = f" and ended as {_word(status)}"
     lines = [

@@ -87,7 +87,12 @@ EXPECTED: dict[str, Expected] = {
     "deleted by its owner": ("CANCELLED", "Cancelled", "at the scheduler by {account}.", ()),
     "deleted by root": ("CANCELLED", "Cancelled", "at the scheduler by root.", ()),
     "deleted in the queue": ("CANCELLED", "Cancelled", "at the scheduler before it started.", ()),
-    "dependency not met": ("CANCELLED", "Cancelled", "before it started.", ()),
+    "dependency not met": (
+        "CANCELLED",
+        "Cancelled",
+        "before it started: what it depends on did not end as asked, or is not known (afterok:",
+        (),
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from prefect import states
 from prefect.client.schemas.objects import State
 
-from hpc_bridge.jobs import JobId, JobState, JobStatus
+from hpc_bridge.jobs import NEVER_STARTED, JobId, JobState, JobStatus
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.node.records import ExitRecord
 from hpc_bridge.storage.remote_files import RemoteFiles
@@ -144,6 +144,16 @@ def test_a_job_cancelled_in_the_queue_never_started(times: dict[str, Any]) -> No
     status = job(JobState.CANCELLED, cancelled_by="0", reason="Priority", **times)
     message = final_state(status, None, "", None, usage=USED).message
     assert message == "Job 42 was cancelled at the scheduler by root before it started."
+
+
+def test_a_job_that_was_given_up_in_the_queue_says_why() -> None:
+    reason = NEVER_STARTED + "what it depends on did not end as asked (afterok:41)"
+    status = job(JobState.CANCELLED, reason=reason)
+    before = "Job 42 was cancelled at the scheduler before it started"
+    message = final_state(status, None, "", None).message
+    assert message == f"{before}: what it depends on did not end as asked (afterok:41)."
+    ours = final_state(status, None, "", None, states.Cancelling()).message
+    assert ours == "Job 42 was cancelled before it started."
 
 
 def test_an_element_that_left_no_record_was_cancelled_by_nobody_known() -> None:

@@ -231,6 +231,11 @@ def test_a_resubmission_needs_the_warning(values: dict[str, Any]) -> None:
     assert asked(on_walltime="resubmit").max_resubmissions == 10
 
 
+def test_no_resubmission_goes_by_a_signal_that_a_cancelled_job_gets() -> None:
+    message = refusal(on_walltime="resubmit", warning="TERM@60")
+    assert message.startswith("on_walltime='resubmit' cannot go by warning 'TERM@60'")
+
+
 def test_a_wrong_answer_to_the_walltime_is_refused_by_name() -> None:
     assert refusal(on_walltime="again").startswith("on_walltime: ")
     assert refusal(max_resubmissions=0).startswith("max_resubmissions: ")

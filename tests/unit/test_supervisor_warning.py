@@ -137,6 +137,18 @@ def test_a_flow_that_is_cancelled_after_its_warning_does_not_go_on(tmp_path: Pat
     assert (record.signal, record.terminated, record.resubmit) == (9, True, False)
 
 
+@pytest.mark.parametrize(("left", "cause"), [(30, "WalltimeExceeded"), (600, "")])
+def test_a_termination_that_was_asked_for_as_the_warning_is_one_at_its_time(
+    tmp_path: Path, left: int, cause: str
+) -> None:
+    node = Node(tmp_path, "echo ready; exec sleep 20", spec=HOUR | {"warning": "TERM@30"})
+    node.job["SLURM_JOB_END_TIME"] = str(int(time.time()) + left)
+    assert node.run_signalled(signal.SIGTERM)[0] == 143
+    record = node.record()
+    assert (record.cause, record.terminated) == (cause, True)
+    assert ("before the end of the walltime of 01:00:00" in record.message) == bool(cause)
+
+
 def test_a_warning_that_came_before_the_supervisor_is_taken(tmp_path: Path) -> None:
     node = Node(tmp_path, "exec sleep 20", spec={"warning": "USR1@60"})
     node.arguments = ["HUP", "USR1"]
