@@ -26,6 +26,12 @@ class Answer:
     stdout: str
     stderr: str
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended the command before it said anything."""
+        said = self.stderr.strip() or self.stdout.strip()
+        return not said and (self.exit_code < 0 or self.exit_code > 128)
+
 
 @dataclass(frozen=True, slots=True)
 class Commands:

@@ -92,7 +92,7 @@ def failure(answer: Answer, kind: type[CommandError], what: str, entry: str | No
         kind, message = SchedulerUnavailable, f"PBS does not answer: {words}"
     elif code in _SEGMENTATION_FAULT:
         message = f"{what}: the command itself crashed; tell the site ({words})"
-    elif _was_killed(answer):  # a job may have been taken before that
+    elif answer.was_killed:  # a job may have been taken before that
         kind, message = SchedulerUnavailable, f"{what}: the command was killed before it answered"
     elif kind is SubmissionRefused and code == _TOO_MANY_JOBS:
         kind = TooManyJobs
@@ -100,11 +100,6 @@ def failure(answer: Answer, kind: type[CommandError], what: str, entry: str | No
     elif hint := _HINTS.get(code):
         message += f" ({hint})"
     return kind(message, command=answer.command, exit_code=code, stderr=answer.stderr)
-
-
-def _was_killed(answer: Answer) -> bool:
-    said = answer.stderr.strip() or answer.stdout.strip()
-    return not said and (answer.exit_code < 0 or answer.exit_code > 128)
 
 
 def _short(words: str) -> str:

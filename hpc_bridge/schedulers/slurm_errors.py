@@ -38,6 +38,8 @@ def failure(answer: Answer, kind: type[CommandError], what: str, entry: str | No
         )
     elif _UNAVAILABLE.search(said):
         kind, message = SchedulerUnavailable, f"Slurm does not answer: {words}"
+    elif answer.was_killed:  # a job may have been taken before that
+        kind, message = SchedulerUnavailable, f"{what}: the command was killed before it answered"
     else:
         message = f"{what}: {words}"
     return kind(message, command=answer.command, exit_code=answer.exit_code, stderr=answer.stderr)

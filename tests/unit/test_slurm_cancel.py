@@ -31,7 +31,9 @@ def test_a_job_that_is_over_hides_no_error_about_another(name: str) -> None:
             SLURM.parse_cancel(Answer(given.command, 1, "", over + given.stderr))
 
 
-@pytest.mark.parametrize("exit_code", [1, 127, -9])
-def test_a_cancel_that_failed_without_a_word_is_an_error(exit_code: int) -> None:
-    with pytest.raises(CommandError, match="no message"):
+@pytest.mark.parametrize(
+    ("exit_code", "words"), [(1, "no message"), (127, "no message"), (-9, "was killed")]
+)
+def test_a_cancel_that_failed_without_a_word_is_an_error(exit_code: int, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
         SLURM.parse_cancel(Answer(("scancel", "5"), exit_code, "", ""))

@@ -46,6 +46,12 @@ def test_no_answer_from_a_daemon_may_be_tried_again(name: str) -> None:
         assert given.stderr.strip() in str(caught.value)
 
 
+@pytest.mark.parametrize("exit_code", [-9, 137])
+def test_a_command_that_was_killed_leaves_open_whether_there_is_a_job(exit_code: int) -> None:
+    with pytest.raises(SchedulerUnavailable, match="killed before it answered"):
+        SLURM.parse_submit(Answer(("sbatch",), exit_code, "", ""))
+
+
 @pytest.mark.parametrize("kind", PARSERS)
 def test_a_missing_command_says_what_to_do(kind: str) -> None:
     for version in VERSIONS:
