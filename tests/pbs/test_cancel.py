@@ -21,7 +21,6 @@ from tests.site.test_cancel import (
     test_ctrl_c_in_a_direct_call_cancels_the_job,
     test_the_end_of_the_script_that_submitted_never_ends_the_job,
     test_the_job_of_a_run_that_is_set_cancelled_by_hand_leaves_the_queue,
-    test_the_script_that_submitted_a_run_cancels_it,
     test_with_nobody_alive_outside_the_job_looks_before_it_starts,
     until_started,
     worker,

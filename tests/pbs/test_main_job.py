@@ -11,16 +11,13 @@ import pytest
 from tests.pbs.conftest import PBSSite
 from tests.site.conftest import Site
 from tests.site.test_main_job import (
-    CRASHES,
     LACKING,
     RESULTS,
     test_a_deployment_runs_through_the_worker,
-    test_a_flow_that_ends_its_process_is_a_crash,
     test_a_job_that_dies_in_the_queue_is_noticed,
     test_a_job_that_is_requeued_runs_again,
     test_a_worker_takes_runs_of_the_pool,
     test_included_files_arrive,
-    test_results_come_back,
     test_the_flows_own_exception_comes_back,
     test_the_job_outlives_its_caller,
     test_the_job_runs_on_a_node_where_it_was_called,
@@ -28,15 +25,23 @@ from tests.site.test_main_job import (
     test_what_the_node_lacks_is_named,
 )
 
+WAYS = "types", "async", "parent_in_a_job", "submit"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _early(site: PBSSite) -> Iterator[None]:
     """What every test would wait for by itself, three at a time."""
     with ThreadPoolExecutor(3) as pool:
-        for case in (*RESULTS, *CRASHES, *LACKING, "raise", "partition"):
+        for case in (*WAYS, *LACKING, "raise", "partition"):
             site.early[case] = pool.submit(Site.case, site, case)
         yield
         pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_result_comes_back_in_each_way_of_calling(site: PBSSite, case: str) -> None:
+    answer = site.case(case)
+    assert answer.get("result") == RESULTS[case], answer
 
 
 def test_pbs_own_words_are_in_the_exception(site: PBSSite) -> None:
