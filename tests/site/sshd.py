@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 KINDS = ("paramiko", "openssh")
 MIB = 2**20
-_ports = itertools.count(20000 + os.getpid() % 400 * 100)
+# Below those that the kernel gives to connections: sshd would then listen for IPv6 alone.
+_ports = itertools.count(20000 + os.getpid() % 120 * 100)
 
 
 class Sshd:
