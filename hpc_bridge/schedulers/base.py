@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Self
 
 from hpc_bridge.errors import SettingsError
-from hpc_bridge.jobs import JobId, JobStatus
+from hpc_bridge.jobs import JobId, JobSpec, JobStatus
 from hpc_bridge.jobs.reasons import QueueReason
 from hpc_bridge.jobs.usage import JobUsage
 
@@ -135,6 +135,10 @@ class Scheduler(ABC):
     """Whether one submission can start many jobs."""
     has_records: bool = True
     """Whether it can be asked for jobs that are over."""
+
+    def takes_array(self, spec: JobSpec) -> bool:  # noqa: ARG002  where nothing asked forbids it
+        """Whether jobs that are asked for so may be one array, where there are arrays."""
+        return self.supports_arrays
 
     @abstractmethod
     def submit_command(self, name: str) -> list[str]:

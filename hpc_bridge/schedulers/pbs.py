@@ -19,7 +19,7 @@ from hpc_bridge.errors import (
     SubmissionRefused,
     UnexpectedOutput,
 )
-from hpc_bridge.jobs import JobId, JobStatus
+from hpc_bridge.jobs import JobId, JobSpec, JobStatus
 from hpc_bridge.jobs.reasons import QueueReason
 from hpc_bridge.jobs.usage import JobUsage
 from hpc_bridge.schedulers import pbs_programs as programs
@@ -124,6 +124,9 @@ class PBSScheduler(Scheduler):
         letter, rest = directive[:2], directive[2:].strip()
         match = _ATTRIBUTE.match(rest) if letter in ("-l", "-W") else None
         return f"{letter} {match[0]}" if match else letter
+
+    def takes_array(self, spec: JobSpec) -> bool:
+        return spec.requeue is not False  # "cannot submit non-rerunable Array Job"
 
     def parse_submit(self, answer: Answer) -> JobId:
         if answer.exit_code != 0:

@@ -141,7 +141,8 @@ class Gatherer:
 
 def _kind(request: JobRequest) -> tuple[str, int]:
     """Equal for requests that go together, and how many of them. Blocks."""
-    limit = connection_of(request.configuration).cluster.array_limit()
-    if limit == 1 or not may_be_array(request.configuration):
+    cluster = connection_of(request.configuration).cluster
+    limit = cluster.array_limit()
+    if limit == 1 or not may_be_array(request.configuration, cluster.scheduler):
         return str(request.flow_run_id), 1
     return likeness(request), limit

@@ -30,6 +30,7 @@ from hpc_bridge.journal import (
     submission_file,
 )
 from hpc_bridge.node.attempt import FLOW_RUN_ID
+from hpc_bridge.schedulers.base import Scheduler
 from hpc_bridge.script import is_array, render, with_site_directives
 from hpc_bridge.sites.files import SEARCH_VARIABLE, named_folders
 from hpc_bridge.sites.travelling import travelling
@@ -150,11 +151,15 @@ def likeness(request: JobRequest) -> str:
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
 
 
-def may_be_array(configuration: BatchJobConfiguration) -> bool:
-    """Whether arrays are wanted and the job script's template, perhaps a user's own, makes them."""
+def may_be_array(configuration: BatchJobConfiguration, scheduler: Scheduler) -> bool:
+    """Whether arrays are wanted, the scheduler takes one of such jobs, and the job script's
+    template, perhaps a user's own, makes it.
+    """
     if configuration.arrays is False:
         return False
     spec = configuration.spec(new_submission_id(), "comment")
+    if not scheduler.takes_array(spec):
+        return False
     return is_array(job_script(configuration, spec, array="0-1"))
 
 

@@ -77,10 +77,16 @@ exec "$@"
 """
 
 
+def profile(site: PBSSite, **scheduler: Any) -> str:
+    """Of the home of these tests, which on a real PBS is not that of the jobs."""
+    paths = {"shared_dir": site.path(".hpc-bridge")}
+    return json.dumps(PROFILE | {"paths": paths, "scheduler": PROFILE["scheduler"] | scheduler})
+
+
 @pytest.fixture(scope="module")
 def profiled(site: PBSSite) -> dict[str, str]:
     """The variables of somebody who has the site's profile."""
-    site.put("profiles/queued.yaml", json.dumps(PROFILE))
+    site.put("profiles/queued.yaml", profile(site))
     site.put("sited.py", FLOWS)
     return {"HPC_BRIDGE_SITES": site.path("profiles")}
 
@@ -168,8 +174,8 @@ def test_a_worker_calls_every_command_as_the_site_wants(
     path.chmod(0o755)
     commands = {name: [str(path), *words] for name, words in fake.commands.items()}
     known = ("qsub", "qstat", "qselect", "qdel", "pbsnodes")
-    part = PROFILE["scheduler"] | {"commands": {name: commands[name] for name in known}}
-    site.put("wrapping/queued.yaml", json.dumps(PROFILE | {"scheduler": part}))
+    wrapped = profile(site, commands={name: commands[name] for name in known})
+    site.put("wrapping/queued.yaml", wrapped)
     variables = {"HPC_BRIDGE_SITES": site.path("wrapping"), "PATH": "/usr/bin:/bin"}
     site.shell("mkdir -p wrapped")
     pool = f"queued-{site.account}"

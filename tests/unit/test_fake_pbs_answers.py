@@ -90,6 +90,7 @@ REFUSED = [
         "qsub.script_unreadable",  # root can read
         "qsub.other_group",  # root is in the group root
         "qsub.bad_directive",  # needs its script: below
+        "qsub.array_no_rerun_script",  # so does this
         "json_trap/text_o_uni",
     )
 ]
@@ -114,6 +115,11 @@ def test_qsub_refuses_in_the_recorded_words(name: str, pbs: FakePBS) -> None:
 def test_a_directive_that_is_none_is_named(pbs: FakePBS) -> None:
     (pbs.home / "baddir.sh").write_text("#!/bin/bash\n#PBS -Z foo\necho hi\n")
     same(pbs.run("qsub", "baddir.sh"), RECORDED["qsub.bad_directive"])
+
+
+def test_an_array_that_may_not_be_rerun_is_refused(pbs: FakePBS) -> None:
+    (pbs.home / "norerun.sh").write_text("#!/bin/bash\n#PBS -J 0-2\n#PBS -r n\ntrue\n")
+    same(pbs.run("qsub", "norerun.sh"), RECORDED["qsub.array_no_rerun_script"])
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ from hpc_bridge.errors import (
     SubmissionRefused,
     TemplateError,
 )
-from hpc_bridge.jobs import JobId
+from hpc_bridge.jobs import JobId, JobSpec
 from hpc_bridge.node.attempt import Attempt
+from hpc_bridge.schedulers.pbs import PBSScheduler
+from hpc_bridge.schedulers.slurm import SlurmScheduler
 from hpc_bridge.script import load_template
 from hpc_bridge.storage import spool
 from hpc_bridge.storage.bundle import BundleStore, Packed
@@ -239,9 +241,16 @@ def test_an_own_template_makes_arrays_when_it_is_a_copy_of_ours(
 ) -> None:
     packaged = load_template(None, "slurm.sh.j2")[1]
     older = packaged.replace("{% if array %}", "{% if false %}")
-    assert may_be_array(request(shared, template=packaged).configuration)
-    assert not may_be_array(request(shared, template=older).configuration)
-    assert not may_be_array(request(shared, arrays=False).configuration)
+    assert may_be_array(request(shared, template=packaged).configuration, SlurmScheduler())
+    assert not may_be_array(request(shared, template=older).configuration, SlurmScheduler())
+    assert not may_be_array(request(shared, arrays=False).configuration, SlurmScheduler())
+
+
+@pytest.mark.parametrize(("requeue", "is_taken"), [(None, True), (True, True), (False, False)])
+def test_pbs_takes_no_array_that_may_not_be_rerun(requeue: bool | None, is_taken: bool) -> None:
+    spec = JobSpec(name="hb", requeue=requeue)
+    assert PBSScheduler().takes_array(spec) is is_taken
+    assert SlurmScheduler().takes_array(spec)
 
 
 @pytest.mark.parametrize("line", ["--array=0-5", "-a0-5", "--output=x"])

@@ -17,6 +17,8 @@ from .placing import Refused, check_value, chunks_of, duration, totals, written
 from .runner import launch, wake_at
 from .store import Store
 
+_NOT_RERUN = " cannot submit non-rerunable Array Job"
+
 
 def main(store: Store, words: list[str]) -> int:
     """The program; its exit code."""
@@ -63,6 +65,8 @@ def _read(asked: Asked, words: list[str]) -> tuple[str, str, list[str]]:
             f"qsub: invalid option -- '{'-' if more else error.opt}'\n{more}{USAGE.rstrip()}"
         )
         raise SystemExit(2) from None
+    if _is_array_not_rerun(asked):
+        raise Illegal(_NOT_RERUN)
     if any(word == "--" for word in words) and rest:
         return "", "STDIN", rest
     if len(rest) > 1:
@@ -81,7 +85,18 @@ def _read(asked: Asked, words: list[str]) -> tuple[str, str, list[str]]:
         raise Refused(
             1, f"invalid option -- '{error.opt}'\nqsub: directive error: {line[5:]} "
         ) from None
+    if _is_array_not_rerun(asked):
+        lines = [
+            line
+            for line in script.splitlines()
+            if line.startswith((f"{prefix} -J", f"{prefix} -r"))
+        ]
+        raise Refused(1, f"{_NOT_RERUN}\nqsub: directive error: {lines[-1][len(prefix) + 1 :]} ")
     return script, name, []
+
+
+def _is_array_not_rerun(asked: Asked) -> bool:
+    return "J" in asked.values and asked.values.get("r") == "n"
 
 
 def _file(path: str) -> str:
