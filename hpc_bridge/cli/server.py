@@ -19,8 +19,8 @@ from hpc_bridge.errors import ServerUnreachable
 START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 # Prefect 3.8 takes a file of this name for a database in memory, and uses one connection for it.
-# With several, SQLite refuses one of two that write at once: the server answers 503 (to a quarter
-# of the new flow runs of 8 clients), and Prefect's clients wait for seconds before they ask again.
+# With several, SQLite refuses one of two that write at once: the server answers 503 (to 628 of 764
+# new flow runs of 8 clients that never rest), and Prefect's own wait for seconds, then ask again.
 _DATABASE = "server:memory:.db"
 
 
