@@ -92,10 +92,12 @@ class Walltime:
         """Whether a signal that came at ``now`` is the warning.
 
         A SIGTERM that was asked for as the warning may also be somebody's cancel, which the
-        scheduler knows; before its time it can be nothing else.
+        scheduler knows; before its time it can be nothing else. After the end it is the end's own.
         """
-        due = self.end is not None and now >= self.end - self.seconds - _EARLIEST
-        return number == self.signal and due
+        end = self.end
+        return number == self.signal and (
+            end is not None and end - self.seconds - _EARLIEST <= now < end
+        )
 
     def left(self, now: float) -> float:
         """Seconds until the job is ended, as far as a warning that is handed on at ``now`` says."""

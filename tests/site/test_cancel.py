@@ -236,6 +236,7 @@ def test_a_cancellation_that_meets_the_end_leaves_one_final_state(
     def race(run: UUID, offset: float) -> None:
         until_started(site, run)
         started = (site.home() / "cancelling" / f"{run}.starts").stat().st_mtime
+        # The very moment is the case: there is no condition to wait for.
         time.sleep(max(0.0, started + seconds + offset - time.time()))
         cancel(run)
         until_over(run)

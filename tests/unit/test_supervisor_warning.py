@@ -137,7 +137,7 @@ def test_a_flow_that_is_cancelled_after_its_warning_does_not_go_on(tmp_path: Pat
     assert (record.signal, record.terminated, record.resubmit) == (9, True, False)
 
 
-@pytest.mark.parametrize(("left", "cause"), [(30, "WalltimeExceeded"), (600, "")])
+@pytest.mark.parametrize(("left", "cause"), [(30, "WalltimeExceeded"), (600, ""), (-5, "")])
 def test_a_termination_that_was_asked_for_as_the_warning_is_one_at_its_time(
     tmp_path: Path, left: int, cause: str
 ) -> None:
