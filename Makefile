@@ -21,10 +21,11 @@ install: $(VENV)/.installed ## set up .venv
 demo: install ## run an example flow as a job on this machine
 	$(BIN)/hpc-bridge demo
 
+# The first test of the site builds it, on a fresh machine with all of Slurm: beside others, in minutes.
 test: install check ## all checks and tests
 	@mkdir -p build
 	@echo "the site's tests run beside the others, into build/site-tests.log"
-	@$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
+	@$(BIN)/python -m pytest tests/site --timeout 900 >build/site-tests.log 2>&1 & site=$$!; \
 	$(BIN)/python -m pytest $(ON_PBS); pbs=$$?; \
 	$(BIN)/python -m pytest tests/embedded tests/unit; here=$$?; \
 	wait $$site; there=$$?; cat build/site-tests.log; exit $$((pbs | here | there))

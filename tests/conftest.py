@@ -82,5 +82,5 @@ def run_site_script(name: str, *arguments: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=840,
     )
