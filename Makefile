@@ -21,14 +21,12 @@ install: $(VENV)/.installed ## set up .venv
 demo: install ## run an example flow as a job on this machine
 	$(BIN)/hpc-bridge demo
 
-# The first test of the site builds it, on a fresh machine with all of Slurm: beside others, in minutes.
+# All parts, and one after the other: two at once are little faster on two cores, and starve each other.
 test: install check ## all checks and tests
-	@mkdir -p build
-	@echo "the site's tests run beside the others, into build/site-tests.log"
-	@$(BIN)/python -m pytest tests/site --timeout 900 >build/site-tests.log 2>&1 & site=$$!; \
-	$(BIN)/python -m pytest $(ON_PBS); pbs=$$?; \
-	$(BIN)/python -m pytest tests/embedded tests/unit; here=$$?; \
-	wait $$site; there=$$?; cat build/site-tests.log; exit $$((pbs | here | there))
+	@failed=0; \
+	for part in "tests/unit -n 2" tests/embedded "$(ON_PBS)" tests/site; do \
+		$(BIN)/python -m pytest $$part || failed=1; \
+	done; exit $$failed
 
 check: install ## format, lint, types
 	$(BIN)/ruff format --check .

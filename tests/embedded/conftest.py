@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.conftest import HOME, ROOT
 from tests.embedded.local_site import Site
+from tests.waiting import HUNG, until
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +30,16 @@ def worker_pool(server: str) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 60
-        while "started!" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        until(
+            lambda: process.poll() is not None or "started!" in log.read_text(),
+            60,
+            "the worker starts",
+        )
+        assert process.poll() is None, log.read_text()
         yield pool
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(HUNG)
 
 
 def _environment() -> dict[str, str]:

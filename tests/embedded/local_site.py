@@ -12,9 +12,10 @@ from typing import TypeVar
 from hpc_bridge.jobs import JobId, JobState, JobStatus
 from hpc_bridge.schedulers.base import Answer
 from hpc_bridge.schedulers.local import LocalScheduler
+from tests.waiting import PATIENCE
 
 T = TypeVar("T")
-DEADLINE = 20.0
+DEADLINE = 20.0 * PATIENCE
 GATED = "until [ -e gate ]; do sleep 0.02; done\n"
 """A script that runs until the test opens its gate."""
 LONG = f"120.{os.getpid()}"

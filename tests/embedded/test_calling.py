@@ -17,6 +17,7 @@ from prefect.exceptions import CrashedRun, ParameterTypeError
 
 from hpc_bridge import BatchFlowRunFuture, slurm
 from hpc_bridge.errors import BundleError, ServerUnreachable, SharedDirectoryError, WorkPoolError
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -109,7 +110,7 @@ def test_submit_returns_when_the_job_is_in_the_queue() -> None:
     assert isinstance(future, BatchFlowRunFuture)
     run = flow_run(future.flow_run_id)
     assert run.infrastructure_pid == f"local:{future.job_id}:{future.run_directory.submission_id}"
-    assert future.result(timeout=60) == {"a": 1}
+    assert future.result(timeout=HUNG) == {"a": 1}
     with get_client(sync_client=True) as client:
         names = [state.name for state in client.read_flow_run_states(future.flow_run_id)]
     assert names[0] == "Pending"
@@ -125,7 +126,7 @@ def test_a_future_waits_no_longer_than_it_was_told() -> None:
 
 def test_a_run_of_the_pool_is_taken_by_its_worker(worker_pool: str) -> None:
     future = echo.submit_to_work_pool({1, 2})
-    assert future.result(timeout=60) == {1, 2}
+    assert future.result(timeout=HUNG) == {1, 2}
     assert flow_run(future.flow_run_id).work_pool_name == worker_pool
 
 
@@ -153,14 +154,14 @@ def test_tags_reach_the_run() -> None:
     with tags("night"):
         future = echo.submit(1)
     assert "night" in flow_run(future.flow_run_id).tags
-    assert future.result(timeout=60) == 1
+    assert future.result(timeout=HUNG) == 1
 
 
 def test_with_options_adds_to_the_decorator() -> None:
     future = echo.with_options(
         name="renamed", job_variables={"comment": "mine", "cpus_per_task": 1}
     ).submit(1)
-    assert future.result(timeout=60) == 1
+    assert future.result(timeout=HUNG) == 1
     script = (future.run_directory.path / "job.sh").read_text()
     assert "#SBATCH --comment=mine" in script
     assert "#SBATCH --time=00:05:00" in script

@@ -17,7 +17,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 
 from hpc_bridge import BatchFlowRunFuture, slurm
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 COMMAND = Path(sys.executable).with_name("hpc-bridge")
 NO_SERVER = "http://127.0.0.1:9/api"
@@ -41,7 +41,7 @@ def hpc_bridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=150,
+        timeout=HUNG,
     )
 
 
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_following_quietly(server: str, tmp_path: Path) -> None:
         while "line 3 of live" not in following.stdout.readline():
             pass
         following.send_signal(signal.SIGINT)
-        assert following.wait(10) == 130
+        assert following.wait(HUNG) == 130
         assert following.stderr.read() == ""
     go_on.touch()
     assert future.result() == "live"

@@ -18,6 +18,7 @@ from hpc_bridge.sites.profile import SiteProfile
 from hpc_bridge.sites.site import Site
 from hpc_bridge.workers.pools import ensure_work_pool
 from hpc_bridge.workers.slurm import SlurmWorker
+from tests.waiting import HUNG
 
 COMMAND = str(Path(sys.executable).with_name("hpc-bridge"))
 
@@ -30,7 +31,7 @@ def test_all_is_green_and_only_the_run_stays(server: str, tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HUNG,
     )
     assert done.stdout, done.stderr
     found = {finding["step"]: finding for finding in json.loads(done.stdout)}

@@ -15,7 +15,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Cancelling
 
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -32,7 +32,7 @@ def script(flow_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             env=dict(os.environ) | variables,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HUNG,
             check=False,
         )
         assert done.stdout, done.stderr
@@ -114,7 +114,7 @@ def test_cancelling_a_running_flow_ends_it_cancelled_with_its_hook(tmp_path: Pat
     future = running_end(tmp_path)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(future.flow_run_id, Cancelling())
-    future.wait(timeout=60)
+    future.wait(timeout=HUNG)
     assert future.state.is_cancelled()
     hooks = [path.name for path in tmp_path.iterdir()]
     assert hooks == [f"{future.flow_run_id}.CANCELLING"]
@@ -126,7 +126,7 @@ def test_a_killed_process_is_a_crash_and_its_hook_runs_once(tmp_path: Path) -> N
 
     bound = jobs.end.with_options(job_variables={"env": {"HOOK_DIR": str(tmp_path)}})
     future = bound.submit("kill")
-    future.wait(timeout=60)
+    future.wait(timeout=HUNG)
     assert future.state.is_crashed()
     assert "signal 9" in future.state.message
     until(lambda: list(tmp_path.iterdir()), 30, "the hook ran")
@@ -140,7 +140,7 @@ def test_a_job_that_is_cancelled_at_the_scheduler_ends_cancelled(tmp_path: Path)
 
     future = running_end(tmp_path)
     connect("local", load_settings().shared, 1.0).cluster.cancel([JobId(future.job_id)])
-    future.wait(timeout=60)
+    future.wait(timeout=HUNG)
     assert future.state.is_cancelled()
     assert "cancelled at the scheduler" in future.state.message
 
@@ -167,7 +167,7 @@ def test_a_run_that_is_cancelled_while_its_job_waits_takes_it_out_of_the_queue(
     cluster = connect("local", load_settings().shared, 1.0).cluster
     job = JobId(waiting_end.job_id)
     until(lambda: cluster.status()[job].state is JobState.CANCELLED, 60, "the job is cancelled")
-    waiting_end.wait(timeout=60)
+    waiting_end.wait(timeout=HUNG)
     assert waiting_end.state.is_cancelled()
     assert waiting_end.run_directory.newest_attempt() is None
 
@@ -202,10 +202,10 @@ def test_a_refused_job_leaves_the_worker_at_work(
     assert worker_pool
     refused = jobs.ten_times.with_options(job_variables={"directives": ["--no-such-option=1"]})
     future = refused.submit_to_work_pool(1)
-    future.wait(timeout=60)
+    future.wait(timeout=HUNG)
     assert (future.state.name, future.state.is_crashed()) == ("Refused", True)
     assert "no-such-option" in future.state.message
-    assert jobs.ten_times.submit_to_work_pool(1).result(timeout=60) == 10
+    assert jobs.ten_times.submit_to_work_pool(1).result(timeout=HUNG) == 10
 
 
 def test_no_key_in_any_byte_but_the_env_file(flow_folder: Path, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_no_key_in_any_byte_but_the_env_file(flow_folder: Path, tmp_path: Path) 
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HUNG,
         check=False,
     )
     assert '"result"' in done.stdout, done.stderr

@@ -21,6 +21,7 @@ from hpc_bridge.connections import connect
 from hpc_bridge.errors import InvalidJobSpec
 from hpc_bridge.jobs import JobId
 from hpc_bridge.settings import load_settings
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -39,7 +40,7 @@ def python(*arguments: str, folder: Path | None = None) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HUNG,
     )
 
 
@@ -151,7 +152,7 @@ def test_an_unusual_state_name_is_noticed_soon() -> None:
         return Completed(name="Converged", data=5)
 
     future = unusual.submit()
-    future.wait(timeout=30)
+    future.wait(timeout=HUNG)
     assert future.state.name == "Converged"
 
 
@@ -160,7 +161,7 @@ def test_a_retry_has_the_first_parameters() -> None:
 
     given = {"set": {1, 2}, "long": list(range(40_000))}
     first = echo.submit(given)
-    assert first.result(timeout=60) == given
+    assert first.result(timeout=HUNG) == given
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(first.flow_run_id)
     assert asyncio.run(echo.retry(run)) == given
@@ -173,7 +174,7 @@ def test_as_completed_notices_a_job_that_died_in_the_queue() -> None:
         connect("local", load_settings().shared, 1.0).cluster.cancel,
         [[JobId(future.job_id)]],
     ).start()
-    assert [done.state.is_cancelled() for done in as_completed([future], timeout=60)] == [True]
+    assert [done.state.is_cancelled() for done in as_completed([future], timeout=HUNG)] == [True]
 
 
 def test_directives_that_would_break_the_run_are_refused() -> None:

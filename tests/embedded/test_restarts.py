@@ -22,7 +22,7 @@ from hpc_bridge.node.records import RESUBMITTING
 from hpc_bridge.reference import JobReference
 from hpc_bridge.settings import load_settings
 from tests.conftest import ROOT
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -76,7 +76,7 @@ def test_a_requeued_run_goes_on_with_the_results_that_it_kept(
     command = scheduler.cancel_command([JobId(future.job_id)])
     requeue = ["requeue" if word == "cancel" else word for word in command]
     os.spawnvp(os.P_WAIT, requeue[0], requeue)
-    assert future.result(timeout=90) == "kept"
+    assert future.result(timeout=HUNG) == "kept"
     names = states(future.flow_run_id)
     assert names[-3:] == ["Requeued", "Running", "Completed"]
     assert read(future.flow_run_id).run_count == 2
@@ -104,7 +104,7 @@ def test_a_run_whose_walltime_is_over_waits_for_its_next_submission(
     record = until(first.exit_record, 60, "the walltime is over")
     assert (record.cause, record.resubmit) == ("WalltimeExceeded", True)
     assert "Resubmission 1 of at most 10" in record.message
-    assert future.result(timeout=90) == "kept"
+    assert future.result(timeout=HUNG) == "kept"
     assert RESUBMITTING in states(future.flow_run_id)
     assert counted(tmp_path) == RUN_TWICE  # and no on_crashed hook has run
 

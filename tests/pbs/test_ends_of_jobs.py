@@ -27,16 +27,16 @@ from tests.site.test_ends_of_jobs import (
 )
 from tests.waiting import until
 
-JOB: dict[str, Any] = {"memory": "600M", "walltime": "5m"}
-BRIEF = JOB | {"walltime": "40s"}
-AGAIN = BRIEF | {"on_walltime": "resubmit"}
+JOB: dict[str, Any] = {"memory": "600M", "walltime": "15m"}
+WARNED = JOB | {"walltime": "80s", "warning": "USR1@40"}
+AGAIN = WARNED | {"on_walltime": "resubmit"}
 
 WORKER: Cases = {
     "exit code": (("jobs.end", "_exit"), JOB),
     "killed": (("jobs.end", "kill"), JOB),
     "segmentation fault": (("jobs.end", "segv"), JOB),
     "out of memory": (("jobs.end", "hoard"), JOB),
-    "warned": (SLEEP, BRIEF),
+    "warned": (SLEEP, WARNED),
     "resubmitted": (RESTART, AGAIN),
     "resubmitted too often": (SLEEP, AGAIN | {"max_resubmissions": 1}),
     "deleted by root": (SLEEP, JOB),
@@ -50,7 +50,7 @@ ON_FARHOST: Cases = {"node back again": (RESTART, JOB | {"nodelist": "farhost", 
 CALLER: Cases = {
     "exit code": (("jobs.end", "_exit"), JOB),
     "out of memory": (("jobs.end", "hoard"), JOB),
-    "not warned": (SLEEP, BRIEF | {"warning": "off"}),
+    "not warned": (SLEEP, JOB | {"walltime": "60s", "warning": "off"}),
     "deleted by its owner": (SLEEP, JOB),
 }
 CASES = [("worker", end) for end in WORKER] + [("caller", end) for end in CALLER]
@@ -70,13 +70,13 @@ EXPECTED: dict[str, Expected] = {
         "CRASHED",
         "WalltimeExceeded",
         "ended as FAILED",
-        ("before the end of the walltime of 00:00:40", "Ask for a longer walltime"),
+        ("before the end of the walltime of 00:01:20", "Ask for a longer walltime"),
     ),
     "not warned": (
         "CRASHED",
         "WalltimeExceeded",
         "ended as TIMEOUT",
-        ("its walltime was 00:00:40", "Exit_status -29", "Ask for a longer walltime"),
+        ("its walltime was 00:01:00", "Exit_status -29", "Ask for a longer walltime"),
     ),
     "resubmitted too often": (
         "CRASHED",

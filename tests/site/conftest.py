@@ -31,7 +31,7 @@ from tests.site.sshd import (  # noqa: F401  fixtures
     sockets,
     there,
 )
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 CANNOT_HOST = 3
 OF_SITE = ("--site", str(SITE))
@@ -65,7 +65,7 @@ class Site:
         return "login"
 
     def run(
-        self, *argv: str, user: str = "researcher", timeout: float = 120, **variables: str
+        self, *argv: str, user: str = "researcher", timeout: float = HUNG, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the login host, in the user's home, with a clean environment."""
         return subprocess.run(
@@ -97,7 +97,7 @@ class Site:
         return done.stdout.strip()
 
     def python(
-        self, *argv: str, user: str = "researcher", timeout: float = 120, **variables: str
+        self, *argv: str, user: str = "researcher", timeout: float = HUNG, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the interpreter of this test run there."""
         return self.run(sys.executable, *argv, user=user, timeout=timeout, **variables)
@@ -257,7 +257,7 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(HUNG)
 
     @property
     def text(self) -> str:
@@ -277,7 +277,7 @@ class Worker:
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal and wait for the end of the process."""
         self._site.shell(f"kill -{signal} {self.pid}")
-        self._process.wait(60)
+        self._process.wait(HUNG)
 
     def memory(self) -> int:
         """Resident, in MiB."""
@@ -414,4 +414,4 @@ def site_worker(site: Site) -> Iterator[str]:
         yield "slurm-researcher"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(HUNG)

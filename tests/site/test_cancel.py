@@ -27,7 +27,7 @@ from tests.site.conftest import (
     read,
     side_by_side,
 )
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 POOL = "cancelling"
 SOON = 15
@@ -125,11 +125,11 @@ def test_the_script_that_submitted_a_run_cancels_it(site: Site, folder: str) -> 
             queued_run_is_cancelled(site, caller.flow_run_id)
         finally:
             caller.process.terminate()
-            caller.process.communicate(timeout=60)
+            caller.process.communicate(timeout=HUNG)
 
     def by_future() -> None:
         caller = Caller(site, "cancel", "by-future", folder=folder, **site.batch.held)
-        output, errors = caller.process.communicate(timeout=90)
+        output, errors = caller.process.communicate(timeout=HUNG)
         assert output == "Cancelled\n", errors
         assert ends(caller.flow_run_id) == ["Cancelled"]
 
@@ -182,7 +182,7 @@ def second_ctrl_c_leaves_at_once(site: Site, folder: str) -> None:
     until(lambda: "cancelling job" in errors.readline(), 30, "the first is taken")
     until(lambda: state(run).is_cancelling(), SOON, "the run is being cancelled")
     caller.signal("INT")
-    caller.process.communicate(timeout=15)
+    caller.process.communicate(timeout=HUNG)
     assert not state(run).is_final()
     until_over(run, seconds=60)
     assert ends(run) == ["Cancelled"]
@@ -252,7 +252,7 @@ def test_with_nobody_alive_outside_the_job_looks_before_it_starts(site: Site, fo
     caller = Caller(site, "submit", "left", folder=folder, **site.batch.held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
-    caller.process.communicate(timeout=30)
+    caller.process.communicate(timeout=HUNG)
     run = caller.flow_run_id
     cancel(run)
     site.batch.release(job_of(run))
@@ -309,7 +309,7 @@ def interrupted(site: Site, place: Site, way: str, folder: str, **options: Any) 
     expected = "RUNNING" if not options else "PENDING"
     until(lambda: state(run).type.value == expected, 60, "it runs, or waits")
     caller.signal("INT")
-    _, errors = caller.process.communicate(timeout=60)
+    _, errors = caller.process.communicate(timeout=HUNG)
     assert "KeyboardInterrupt" in errors.splitlines(), errors
     assert f"cancelling job {job}" in errors
     until_over(run)
@@ -328,7 +328,7 @@ def test_ctrl_c_in_a_direct_call_cancels_the_job(site: Site, folder: str) -> Non
         )
         run = caller.flow_run_id
         caller.signal("INT")
-        _, errors = caller.process.communicate(timeout=60)
+        _, errors = caller.process.communicate(timeout=HUNG)
         assert "KeyboardInterrupt" in errors.splitlines(), errors
         until_over(run)
         assert not is_queued(site, job_of(run))
@@ -349,7 +349,7 @@ def test_the_end_of_the_script_that_submitted_never_ends_the_job(site: Site, fol
         caller = Caller(site, "submit", f"ended-by-{signal}", 8, folder=folder)
         until(caller.is_ready, 90, "the run is submitted")
         caller.signal(signal)
-        caller.process.communicate(timeout=30)
+        caller.process.communicate(timeout=HUNG)
         until_over(caller.flow_run_id, seconds=90)
         assert ends(caller.flow_run_id) == ["Completed"]
 

@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.conftest import PORT, ROOT, SITE, run_site_script
 from tests.server import server_client
 from tests.site.conftest import OF_SITE, Site
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
 CHROMIUM = (
@@ -55,7 +55,7 @@ def browser(site: Site) -> Iterator[webdriver.Remote]:
         browser.quit()
     finally:
         driver.terminate()
-        driver.wait(30)
+        driver.wait(HUNG)
 
 
 def hpc_bridge(site: Site, *arguments: str) -> str:

@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from tests.conftest import PORT
 from tests.server import server_client
 from tests.site.conftest import Site, side_by_side
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 COMMAND = str(Path(sys.executable).with_name("hpc-bridge"))
 LOGIN_ONLY = "/mnt/login-only"
@@ -96,7 +96,7 @@ def guarded(site: Site, home: Path) -> Iterator[str]:
         yield f"http://{site.address}:{port}/api"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(HUNG)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def tunnel(site: Site) -> Iterator[str]:
     until(lambda: site.python("-c", listens).returncode == 0, 30, "the tunnel is open")
     yield url
     process.terminate()
-    process.wait(20)
+    process.wait(HUNG)
 
 
 def all_is_green_on_a_site_that_works(site: Site) -> None:
@@ -218,7 +218,7 @@ def an_interrupted_doctor_leaves_nothing(site: Site) -> None:
     )
     until(lambda: site.shell(f"{names} --partition=gpu | grep ^hb || :"), 60, "the probe waits")
     site.shell("kill -INT $(cat doctor.pid)")
-    process.communicate(timeout=60)
+    process.communicate(timeout=HUNG)
     assert process.returncode == 130
     assert site.shell(f"{names} --partition=gpu") == "wrap"
     assert site.shell(f"ls {shared}/runs {shared}/live | grep hb || :") == ""

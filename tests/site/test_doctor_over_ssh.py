@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import PORT
 from tests.site.conftest import Site, side_by_side
 from tests.site.sshd import Client, Sshd
+from tests.waiting import HUNG
 
 COMMAND = str(Path(sys.executable).with_name("hpc-bridge"))
 PYTHON = Path(sys.executable).parents[1]
@@ -68,7 +69,7 @@ class Laptop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=HUNG,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # without a terminal that somebody could be asked on

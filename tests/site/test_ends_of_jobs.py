@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import FlowRun, Log, State
 from tests.conftest import ROOT, run_site_script
 from tests.server import server_client
 from tests.site.conftest import OF_SITE, Site
-from tests.waiting import until
+from tests.waiting import HUNG, PATIENCE, until
 
 SUBMIT = """
 import importlib, json, sys
@@ -46,12 +46,13 @@ if sys.argv[1] == "submit":
         future.wait()
 """
 SLEEP, RESTART = ("jobs.end", "sleep"), ("restarts.restarted", "wait")
-JOB: dict[str, Any] = {"memory": "300M", "walltime": "5m"}
+JOB: dict[str, Any] = {"memory": "300M", "walltime": "15m"}
 G1 = JOB | {"partition": "gpu"}
 C2 = JOB | {"nodelist": "c2"}
 PREEMPTABLE = JOB | {"nodelist": "c1", "nodes": 1, "tasks": 3, "warning": "off"}
 LATER = JOB | {"begin": "now+1hour"}
-AGAIN = G1 | {"walltime": "1m", "on_walltime": "resubmit"}
+WARNED = G1 | {"walltime": "2m", "warning": "USR1@60"}
+AGAIN = WARNED | {"on_walltime": "resubmit"}
 
 Cases = dict[str, tuple[tuple[str, str], dict[str, Any]]]
 """Of each end: the flow and its argument, and the job variables."""
@@ -60,7 +61,7 @@ Expected = tuple[str, str, str, tuple[str, ...]]
 
 WORKER: Cases = {
     "node set down": (SLEEP, G1 | {"requeue": False}),
-    "warned": (SLEEP, G1 | {"walltime": "1m"}),
+    "warned": (SLEEP, WARNED),
     "resubmitted": (RESTART, AGAIN),
     "resubmitted too often": (SLEEP, AGAIN | {"max_resubmissions": 1}),
     "exit code": (("jobs.end", "_exit"), G1),
@@ -103,13 +104,13 @@ EXPECTED: dict[str, Expected] = {
         "CRASHED",
         "WalltimeExceeded",
         "ended as FAILED on g1",
-        ("before the end of the walltime of 00:01:00", "Ask for a longer walltime"),
+        ("before the end of the walltime of 00:02:00", "Ask for a longer walltime"),
     ),
     "not warned": (
         "CRASHED",
         "WalltimeExceeded",
         "ended as TIMEOUT on g1",
-        ("its walltime was 00:05:00", "Ask for a longer walltime"),
+        ("its walltime was 00:15:00", "Ask for a longer walltime"),
     ),
     "resubmitted too often": (
         "CRASHED",
@@ -157,7 +158,7 @@ class Runs:
         self, ends: Collection[str], check: Callable[[State[Any]], bool], seconds: float, what: str
     ) -> None:
         """Wait until the states of all these cases are as they are to be."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         left = set(self.of(ends))
         while left:
             runs = self.read()
@@ -219,7 +220,7 @@ def submitted(site: Site, worker: Cases, caller: Cases) -> Iterator[Runs]:
     finally:
         for process in processes:
             process.terminate()
-            process.wait(30)
+            process.wait(HUNG)
         site.batch.cancel_all()
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from tests.site.afar import Afar, comes_up, goes_down, laptop_afar
 from tests.site.conftest import Site, history, side_by_side
 from tests.site.sshd import KINDS, MIB, Sshd
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 NOISY = (
     'ForceCommand sh -c "echo Welcome; echo noise >&2; exec sh -c \\"\\$SSH_ORIGINAL_COMMAND\\""'
@@ -70,7 +70,7 @@ def one_job_has_run_once(laptop: Afar) -> None:
 
 def text_of(script: subprocess.Popen[str], *, code: int = 0) -> str:
     """What it has printed until its end."""
-    out, _ = script.communicate(timeout=150)
+    out, _ = script.communicate(timeout=HUNG)
     assert script.returncode == code, out
     return out
 

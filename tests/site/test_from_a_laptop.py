@@ -55,7 +55,7 @@ from tests.site.test_restart import (
     left_job_is_told,
     until_all,
 )
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 FOLDER = "/home/researcher/cancelling"
 WAYS = """
@@ -106,7 +106,7 @@ import asyncio, json
 import jobs
 
 futures = [jobs.napping.submit_to_work_pool(0.3), jobs.asynchronous.submit_to_work_pool(5)]
-print(json.dumps([future.result(timeout=90) for future in futures]))
+print(json.dumps([future.result(timeout=240) for future in futures]))
 """
 
 
@@ -172,11 +172,12 @@ def ends_are_told(laptop: Laptop) -> None:
 
 
 def walltime_is_told(site: Site, laptop: Laptop) -> None:
-    caller = Caller(laptop, "call", f"walltime-{laptop.name}", folder=FOLDER, walltime="1m")
+    tag = f"walltime-{laptop.name}"
+    caller = Caller(laptop, "call", tag, folder=FOLDER, walltime="5m", warning="off")
     run = caller.flow_run_id
     until_started(site, run)
     site.shell(f"scontrol update jobid={job_of(run)} EndTime=now+3", user="root")
-    _, errors = caller.process.communicate(timeout=90)
+    _, errors = caller.process.communicate(timeout=HUNG)
     assert "Ask for a longer walltime" in errors
     assert state(run).name == "WalltimeExceeded"
 

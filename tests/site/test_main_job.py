@@ -13,7 +13,7 @@ import pytest
 
 from tests.server import server_client
 from tests.site.conftest import Site
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 
 def flow_run(flow_run_id: str) -> Any:
@@ -101,7 +101,7 @@ def test_a_deployment_runs_through_the_worker(site: Site, site_worker: str) -> N
         f'loaded = flow.from_source(source="{site.path("project")}",'
         ' entrypoint="flows.py:deployed")\n'
         'loaded.deploy("site", print_next_steps=False)\n'
-        'run = run_deployment("deployed/site", parameters={"x": 41}, timeout=90)\n'
+        'run = run_deployment("deployed/site", parameters={"x": 41}, timeout=240)\n'
         "print(run.state.result(), run.infrastructure_pid)\n",
     )
     done = site.python("deploy.py")
@@ -217,7 +217,7 @@ import sys, json, uuid, pathlib
 from hpc_bridge import BatchFlowRunFuture
 future = BatchFlowRunFuture(uuid.UUID(sys.argv[1]), shared=pathlib.Path.home() / ".hpc-bridge",
                             poll_interval=1.0)
-future.wait(timeout=60)
+future.wait(timeout=240)
 print(json.dumps([future.state.type.value, future.state.name, future.state.message]))
 """
 
@@ -232,7 +232,7 @@ def waited(site: Site, flow_run_id: str) -> list[str]:
 
 
 def test_a_job_that_exceeds_its_walltime_is_told_by_name(site: Site) -> None:
-    nap = submit_nap(site, walltime="1m")
+    nap = submit_nap(site, walltime="5m", warning="off")
     until(lambda: flow_run(nap["flow_run_id"]).state.is_running(), 60, "the flow runs")
     site.shell(f"scontrol update jobid={nap['job']} EndTime=now+3", user="root")
     kind, name, message = waited(site, nap["flow_run_id"])
@@ -282,7 +282,7 @@ def requeued_job_runs_again(site: Site, place: Site) -> None:
         "if __name__ == '__main__':\n"
         "    future = twice.submit()\n"
         "    print(future.job_id, future.flow_run_id, flush=True)\n"
-        "    print(future.result(timeout=120))\n",
+        "    print(future.result(timeout=240))\n",
     )
     site.shell(f"rm -f ~/{starts}")
     process = place.start(sys.executable, "twice.py", stdout=subprocess.PIPE, text=True)
@@ -292,7 +292,7 @@ def requeued_job_runs_again(site: Site, place: Site) -> None:
     with site.batch.requeued(job):
         until(lambda: flow_run(run).state.name == "Requeued", 60, "the run waits again")
     assert process.stdout.readline().strip() == "2"
-    assert process.wait(30) == 0
+    assert process.wait(HUNG) == 0
     with server_client() as client:
         names = [state.name for state in client.read_flow_run_states(UUID(run))]
     assert names.count("Requeued") == 1

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import Log
 
 from tests.server import server_client
 from tests.site.conftest import Site, Worker, job_of, read
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 POOL = "output"
 FLOWS = r"""
@@ -91,7 +91,7 @@ def followed(site: Site, run: UUID) -> Iterator[subprocess.Popen[str]]:
     )
     yield process
     process.terminate()
-    process.wait(30)
+    process.wait(HUNG)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_what_the_flow_logs_is_not_doubled(over: UUID) -> None:
 def test_the_file_itself_is_followed_to_the_end(
     site: Site, over: UUID, followed: subprocess.Popen[str]
 ) -> None:
-    shown = followed.communicate(timeout=60)[0]
+    shown = followed.communicate(timeout=HUNG)[0]
     submission = read(over).infrastructure_pid.split(":")[2]
     output = site.home() / ".hpc-bridge/runs" / submission / "job.out"
     assert shown == output.read_text(errors="replace")

@@ -26,7 +26,7 @@ from tests.site.conftest import (
     read,
     side_by_side,
 )
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 COMMAND = str(Path(sys.executable).with_name("hpc-bridge"))
 ADOPTED = 20
@@ -187,7 +187,7 @@ def left_job_is_told(site: Site, place: Site, shared: str) -> None:
     caller = Caller(place, "submit", tag, folder=folder, shared_dir=shared, **site.batch.held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
-    caller.process.communicate(timeout=30)
+    caller.process.communicate(timeout=HUNG)
     run = caller.flow_run_id
     site.batch.cancel(job_of(run))
     assert not read(run).state.is_final()
@@ -223,7 +223,7 @@ def test_runs_of_the_version_before_are_adopted_and_newer_ones_left_alone(
     caller = Caller(site, "submit", "older", 0, folder=folder, shared_dir=shared, **held)
     until(caller.is_ready, 90, "the run is submitted")
     caller.signal("KILL")
-    caller.process.communicate(timeout=30)
+    caller.process.communicate(timeout=HUNG)
     run = caller.flow_run_id
     submission = read(run).infrastructure_pid.split(":")[2]
     runs = site.home() / "older" / "runs"

@@ -19,7 +19,7 @@ from hpc_bridge.transports.login import Login
 from hpc_bridge.transports.ssh import SSHTransport
 from tests.conftest import SITE, run_site_script
 from tests.site.conftest import Site
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 COMMAND = str(Path(sys.executable).parent / "hpc-bridge")
 
@@ -133,7 +133,7 @@ def test_without_a_scheduler_or_a_controller_there_are_words(site: Site, folder:
             for words in (("queue",), ("site", "init", "--output", folder))
         ]
         for process in asked:
-            stdout, stderr = process.communicate(timeout=90)
+            stdout, stderr = process.communicate(timeout=HUNG)
             assert (process.returncode, stdout) == (1, "")
             assert "Slurm does not answer" in stderr
             assert "Traceback" not in stderr
