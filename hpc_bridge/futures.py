@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 
 _LOOK_SECONDS = 5.0
-_EXPLAINING_SECONDS = 10.0
+# A busy cluster is slow to say that a job was requeued, and sacct to say that it has no records.
+_EXPLAINING_SECONDS = 60.0
 _FETCH_PAUSES = (5.0, 15.0, 30.0, 60.0)
 
 
