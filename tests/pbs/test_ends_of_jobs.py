@@ -28,7 +28,7 @@ from tests.site.test_ends_of_jobs import (
 from tests.waiting import until
 
 JOB: dict[str, Any] = {"memory": "600M", "walltime": "15m"}
-WARNED = JOB | {"walltime": "80s", "warning": "USR1@40"}
+WARNED = JOB | {"walltime": "2m", "warning": "USR1@40"}
 AGAIN = WARNED | {"on_walltime": "resubmit"}
 
 WORKER: Cases = {
@@ -70,7 +70,7 @@ EXPECTED: dict[str, Expected] = {
         "CRASHED",
         "WalltimeExceeded",
         "ended as FAILED",
-        ("before the end of the walltime of 00:01:20", "Ask for a longer walltime"),
+        ("before the end of the walltime of 00:02:00", "Ask for a longer walltime"),
     ),
     "not warned": (
         "CRASHED",

@@ -129,7 +129,9 @@ def killed_while_jobs_run_and_wait_and_end(site: Site) -> None:
     site.batch.release(jobs[waits])
     until_all([waits], "Completed")
     told = [ends(run) for run in everything]
-    assert told == [["Completed"]] * 3 + [["Crashed", "Cancelled"], ["Cancelled"], ["Cancelled"]]
+    if told[3][0] == "Crashed":  # as the node said, unless it was killed before
+        told[3].pop(0)
+    assert told == [["Completed"]] * 3 + [["Cancelled"]] * 3
     assert jobs_named(site, *everything[:4]) == [1] * 4
     assert [len(starts(site, run)) for run in everything] == [1, 1, 1, 1, 0, 0]
 
