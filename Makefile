@@ -21,15 +21,13 @@ install: $(VENV)/.installed ## set up .venv
 demo: install ## run an example flow as a job on this machine
 	$(BIN)/hpc-bridge demo
 
-# Those that take two cores come first, one after the other; of the last two parts one mostly waits.
+# The PBS takes two cores and has them alone; the site mostly waits, so the others run beside it.
 test: install check ## all checks and tests
 	@mkdir -p build; failed=0; \
-	for part in "tests/unit -n 2" "$(ON_PBS)"; do \
-		$(BIN)/python -m pytest $$part || failed=1; \
-	done; \
-	echo "tests/site runs beside tests/embedded, into build/site-tests.log"; \
+	$(BIN)/python -m pytest $(ON_PBS) || failed=1; \
+	echo "the site's tests run beside the others, into build/site-tests.log"; \
 	$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
-	$(BIN)/python -m pytest tests/embedded || failed=1; \
+	$(BIN)/python -m pytest tests/embedded tests/unit || failed=1; \
 	wait $$site || failed=1; cat build/site-tests.log; exit $$failed
 
 check: install ## format, lint, types
