@@ -27,7 +27,8 @@ test: install check ## all checks and tests
 	$(BIN)/python -m pytest $(ON_PBS) || failed=1; \
 	echo "the site's tests run beside the others, into build/site-tests.log"; \
 	$(BIN)/python -m pytest tests/site >build/site-tests.log 2>&1 & site=$$!; \
-	$(BIN)/python -m pytest tests/embedded tests/unit || failed=1; \
+	$(BIN)/python -m pytest tests/embedded || failed=1; \
+	$(BIN)/python -m pytest tests/unit || failed=1; \
 	wait $$site || failed=1; cat build/site-tests.log; exit $$failed
 
 check: install ## format, lint, types

@@ -181,7 +181,7 @@ def test_polling_is_never_faster_than_the_site_allows(
     )
     assert configured(poll_interval=90).polling_seconds == 90
     assert configured().polling_seconds == 45  # the package's would be 30
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "hpc_bridge"):
         made = configured(poll_interval=5)
         assert [made.polling_seconds, made.polling_seconds] == [45, 45]
     assert caplog.messages == ["Site alpha is asked every 45 s, not every 5 s"]
