@@ -288,7 +288,7 @@ class Worker:
 def counted_deployment(pool: str, folder: str, **options: Any) -> UUID:
     """A deployment of ``counted`` in jobs.py, whose effects are left in a folder of the home."""
     directory = str(Path(folder).parent)
-    variables = {"memory": "600M", "walltime": "5m", "env": {"HOOK_DIR": folder}}
+    variables = {"memory": "600M", "walltime": "30m", "env": {"HOOK_DIR": folder}}
     with server_client() as client:
         return client.create_deployment(
             client.create_flow_from_name("counted"),

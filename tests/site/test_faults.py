@@ -235,7 +235,7 @@ def sleeping(deployment: UUID) -> dict[str, tuple[UUID, UUID]]:
     """Two runs for each fault of the accounting, which run until they are ended."""
     on_g1: dict[str, Any] = {"partition": "gpu", "warning": "off"}
     runs = {
-        fault: (create_run(deployment, 600, **on_g1), create_run(deployment, 600, **on_g1))
+        fault: (create_run(deployment, 1500, **on_g1), create_run(deployment, 1500, **on_g1))
         for fault in FAULTS
     }
     for both in runs.values():
