@@ -231,19 +231,6 @@ FAULTS: dict[str, tuple[Callable[[Site], AbstractContextManager[None]], float]] 
 
 
 @pytest.fixture(scope="module")
-def sleeping(deployment: UUID) -> dict[str, tuple[UUID, UUID]]:
-    """Two runs for each fault of the accounting, which run until they are ended."""
-    on_g1: dict[str, Any] = {"partition": "gpu", "warning": "off"}
-    runs = {
-        fault: (create_run(deployment, 1500, **on_g1), create_run(deployment, 1500, **on_g1))
-        for fault in FAULTS
-    }
-    for both in runs.values():
-        until_running(*both)
-    return runs
-
-
-@pytest.fixture(scope="module")
 def cut(site: Site, deployment: UUID) -> Iterator[Future[None]]:
     """What becomes of an attempt behind a cut network, found out while other tests run."""
     with ThreadPoolExecutor(1) as pool:
@@ -252,10 +239,11 @@ def cut(site: Site, deployment: UUID) -> Iterator[Future[None]]:
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_ends_are_told_without_the_accounting(
-    site: Site, sleeping: dict[str, tuple[UUID, UUID]], fault: str
-) -> None:
-    timeout, cancelled = sleeping[fault]
+def test_ends_are_told_without_the_accounting(site: Site, deployment: UUID, fault: str) -> None:
+    # Begun for each fault: what has lived through another one may not have survived it.
+    on_g1: dict[str, Any] = {"partition": "gpu", "warning": "off"}
+    timeout, cancelled = (create_run(deployment, 600, **on_g1) for _ in range(2))
+    until_running(timeout, cancelled)
     make, seconds = FAULTS[fault]
     with make(site):
         site.shell(f"scancel {job_of(cancelled)}", user="root")
