@@ -6,6 +6,7 @@ All jobs are submitted at once and brought to their ends together; then each flo
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -333,7 +334,7 @@ def check_usage(runs: Runs, case: tuple[str, str], *, has_run: bool) -> None:
     (usage,) = runs.usage(case)
     assert usage.key == "hpc-job-usage"
     rows = {row.split("|")[1].strip(): row for row in usage.data.splitlines() if "|" in row}
-    assert "00:" in rows["Walltime"]
+    assert re.match(r"\| Walltime \| 00:\d\d:00 \|", rows["Walltime"])
     assert "00M" in rows["Memory"]
     if has_run:
         assert "did not start" not in rows["Walltime"]
